@@ -1,0 +1,16 @@
+//! The vocabulary of the broker: ids, offsets, epochs, time, and views over
+//! Kafka's record batches (message format v2).
+//!
+//! Nothing here knows a request, a file, a socket or a plugin. Bytes that
+//! come in are checked once, at the border of a view; after that a view cannot
+//! be malformed.
+
+pub mod batch;
+mod ids;
+mod seams;
+
+pub use batch::{Batch, BatchError, BatchHeader};
+pub use ids::{
+    LeaderEpoch, NodeId, Offset, PartitionId, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicPartition,
+};
+pub use seams::{Clock, Random, SystemClock, SystemRandom};
