@@ -1,0 +1,1 @@
+//! One partition: a single writer, handles and readers.
