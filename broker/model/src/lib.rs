@@ -13,4 +13,4 @@ pub use batch::{Batch, BatchError, BatchHeader};
 pub use ids::{
     LeaderEpoch, NodeId, Offset, PartitionId, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicPartition,
 };
-pub use seams::{Clock, Random, SystemClock, SystemRandom};
+pub use seams::{Clock, Offload, Random, SystemClock, SystemRandom};

@@ -69,3 +69,10 @@ impl Random for SystemRandom {
         getrandom::fill(into).expect("the system gives random bytes");
     }
 }
+
+/// Work that may block a thread for long: fsync, reads of cold pages, opening
+/// and deleting logs. It runs beside the I/O workers; under simulation, in place.
+pub trait Offload: Send + Sync + fmt::Debug {
+    /// Runs the job soon, on a thread that may block.
+    fn run(&self, job: Box<dyn FnOnce() + Send>);
+}

@@ -1,1 +1,9 @@
-//! One partition: a single writer, handles and readers.
+//! One partition: a single writer, handles to it, and readers beside it.
+//!
+//! The order of a partition's batches is fixed in the moment [`PartitionHandle::append`] is called: whoever calls first
+//! is first in the writer's queue. Readers never pass through the writer. This room knows no request, no socket and no
+//! plugin: the batch stage is a trait of its own.
+
+pub mod stage;
+
+pub use stage::{BatchStage, RecordRejection, StageContext, StageOutcome};
