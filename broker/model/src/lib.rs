@@ -6,10 +6,13 @@
 //! be malformed.
 
 pub mod batch;
+pub mod codec;
 mod ids;
+pub mod record;
 mod seams;
 
 pub use batch::{Batch, BatchError, BatchHeader};
+pub use codec::Compression;
 pub use ids::{
     LeaderEpoch, NodeId, Offset, PartitionId, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicPartition,
 };

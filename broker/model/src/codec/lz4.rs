@@ -1,0 +1,187 @@
+//! LZ4 in its frame format. Written: independent blocks of 64 KiB without
+//! checksums, which is what Kafka's Java client writes and reads. Read: what
+//! the format allows short of dictionaries, so also linked blocks (the default
+//! of liblz4), block and content checksums, and content sizes.
+//!
+//! ```text
+//! magic 04 22 4d 18
+//! FLG   version 01, independent, block checksums, content size, content checksum, 0, dictionary id
+//! BD    largest block: 4 = 64 KiB, 5 = 256 KiB, 6 = 1 MiB, 7 = 4 MiB
+//! [content size u64]   HC: second byte of the descriptor's xxh32
+//! (length u32, top bit = stored as it is; block; [xxh32])*   0 u32   [xxh32 of the content]
+//! ```
+//!
+//! Blocks unfold in place, at the end of `out`, where a linked block also finds
+//! what it refers to.
+
+use super::{CodecError, Compression, failed, malformed};
+use lz4_flex::block::{DecompressError, decompress_into_with_dict};
+use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+use std::io::Write;
+use twox_hash::XxHash32;
+
+const MAGIC: [u8; 4] = 0x184d_2204_u32.to_le_bytes();
+/// How far back a linked block may refer.
+const WINDOW: usize = 64 * 1024;
+/// A byte of LZ4 gives at most 255.
+const MOST_GROWTH: usize = 255;
+
+pub(super) fn decompress(from: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    let mut left = Input(from);
+    let start = out.len();
+    let frame = Frame::read(&mut left)?;
+    let ceiling = start.saturating_add(limit);
+    loop {
+        let length = left.u32()?;
+        if length == 0 {
+            break;
+        }
+        let stored = length & 0x8000_0000 != 0;
+        let length = (length & 0x7fff_ffff) as usize;
+        if length > frame.largest_block {
+            return Err(wrong(format!("a block of {length} bytes, where {} are allowed", frame.largest_block)));
+        }
+        let block = left.take(length)?;
+        if frame.block_checksums && left.u32()? != XxHash32::oneshot(0, block) {
+            return Err(wrong("a block's checksum does not match"));
+        }
+        let first = if frame.independent { out.len() } else { start.max(out.len().saturating_sub(WINDOW)) };
+        unfold(block, stored, first, frame.largest_block, ceiling, out)
+            .map_err(|error| error.unwrap_or(CodecError::TooLarge { codec: Compression::Lz4, limit }))?;
+    }
+    let content = out.get(start..).unwrap_or_default();
+    if frame.content_size.is_some_and(|size| size != content.len() as u64) {
+        return Err(wrong("the content's size does not match"));
+    }
+    if frame.content_checksum && left.u32()? != XxHash32::oneshot(0, content) {
+        return Err(wrong("the content's checksum does not match"));
+    }
+    match left.0.len() {
+        0 => Ok(()),
+        more => Err(wrong(format!("{more} bytes follow the frame"))),
+    }
+}
+
+/// Appends what one block unfolds to, with `out` from `dictionary` on to refer
+/// to. An error of `None`: more than up to `ceiling`.
+fn unfold(
+    block: &[u8],
+    stored: bool,
+    dictionary: usize,
+    largest: usize,
+    ceiling: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), Option<CodecError>> {
+    let at = out.len();
+    let allowed = ceiling.saturating_sub(at);
+    if stored {
+        if block.len() > allowed {
+            return Err(None);
+        }
+        out.extend_from_slice(block);
+        return Ok(());
+    }
+    let most = largest.min(block.len().saturating_mul(MOST_GROWTH));
+    // A frame may announce blocks of 4 MiB and hold a few bytes: room is made
+    // (and cleared) for what is likely, and again for more where that was too little.
+    let mut room = most.min(allowed).min(block.len().saturating_mul(4).max(4096));
+    loop {
+        out.resize(at + room, 0);
+        let (before, to) = out.split_at_mut(at);
+        match decompress_into_with_dict(block, to, before.get(dictionary..).unwrap_or_default()) {
+            Ok(written) => {
+                out.truncate(at + written);
+                return Ok(());
+            }
+            Err(DecompressError::OutputTooSmall { .. }) if room < most.min(allowed) => {
+                room = room.saturating_mul(4).min(most.min(allowed));
+            }
+            Err(DecompressError::OutputTooSmall { .. }) if allowed < most => return Err(None),
+            Err(error) => return Err(Some(wrong(error))),
+        }
+    }
+}
+
+pub(super) fn compress(from: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
+    let info = FrameInfo::new().block_size(BlockSize::Max64KB).block_mode(BlockMode::Independent);
+    let mut to = FrameEncoder::with_frame_info(info, out);
+    to.write_all(from).map_err(|error| failed(Compression::Lz4, error))?;
+    to.finish().map(|_| ()).map_err(|error| failed(Compression::Lz4, error))
+}
+
+struct Frame {
+    independent: bool,
+    block_checksums: bool,
+    content_checksum: bool,
+    content_size: Option<u64>,
+    largest_block: usize,
+}
+
+impl Frame {
+    fn read(from: &mut Input<'_>) -> Result<Self, CodecError> {
+        if from.take(MAGIC.len())? != MAGIC {
+            return Err(wrong("no frame magic"));
+        }
+        let descriptor = from.0;
+        let flags = from.byte()?;
+        let largest = from.byte()?;
+        if flags >> 6 != 1 || flags & 0x02 != 0 {
+            return Err(wrong(format!("frame flags {flags:#04x}")));
+        }
+        if flags & 0x01 != 0 {
+            return Err(wrong("the frame needs a dictionary"));
+        }
+        let largest_block = match largest {
+            0x40 => 64 << 10,
+            0x50 => 256 << 10,
+            0x60 => 1 << 20,
+            0x70 => 4 << 20,
+            other => return Err(wrong(format!("block size code {other:#04x}"))),
+        };
+        let content_size = if flags & 0x08 != 0 { Some(from.u64()?) } else { None };
+        let covered = descriptor.get(..descriptor.len() - from.0.len()).unwrap_or_default();
+        let expected = XxHash32::oneshot(0, covered).to_le_bytes()[1];
+        if from.byte()? != expected {
+            return Err(wrong("the frame descriptor's checksum does not match"));
+        }
+        Ok(Self {
+            independent: flags & 0x20 != 0,
+            block_checksums: flags & 0x10 != 0,
+            content_checksum: flags & 0x04 != 0,
+            content_size,
+            largest_block,
+        })
+    }
+}
+
+fn wrong(reason: impl std::fmt::Display) -> CodecError {
+    malformed(Compression::Lz4, reason)
+}
+
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], CodecError> {
+        let (taken, left) = self.0.split_at_checked(length).ok_or_else(|| wrong("the frame is cut off"))?;
+        self.0 = left;
+        Ok(taken)
+    }
+
+    fn chunk<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {
+        let (taken, left) = self.0.split_first_chunk().ok_or_else(|| wrong("the frame is cut off"))?;
+        self.0 = left;
+        Ok(*taken)
+    }
+
+    fn byte(&mut self) -> Result<u8, CodecError> {
+        self.chunk().map(|[byte]| byte)
+    }
+
+    fn u32(&mut self) -> Result<u32, CodecError> {
+        self.chunk().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, CodecError> {
+        self.chunk().map(u64::from_le_bytes)
+    }
+}

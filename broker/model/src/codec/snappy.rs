@@ -1,0 +1,76 @@
+//! snappy, as snappy-java frames it: a header, then blocks, each with its
+//! compressed length in four bytes. librdkafka writes raw snappy without any
+//! frame, so that is read as well.
+//!
+//! ```text
+//! 82 'S' 'N' 'A' 'P' 'P' 'Y' 00   version i32 = 1   compatible with i32 = 1
+//! (length i32, block)*
+//! ```
+
+use super::{CodecError, Compression, failed, malformed};
+
+const MAGIC: [u8; 8] = *b"\x82SNAPPY\0";
+const HEADER_LEN: usize = 16;
+/// What the Java client puts into a block.
+const BLOCK: usize = 32 * 1024;
+/// Three bytes of snappy give at most 64: a block cannot unfold further.
+const MOST_GROWTH: usize = 22;
+
+pub(super) fn decompress(from: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    let ceiling = out.len().saturating_add(limit);
+    if !from.starts_with(&MAGIC) {
+        return block(from, limit, ceiling, out);
+    }
+    let mut left = from;
+    while !left.is_empty() {
+        // Streams may follow each other, each with its header. A length never
+        // looks like one: read as a number, the magic is negative.
+        if left.starts_with(&MAGIC) {
+            left = left.get(HEADER_LEN..).ok_or_else(|| malformed(Compression::Snappy, "the header is cut off"))?;
+            continue;
+        }
+        let cut_off = || malformed(Compression::Snappy, "a block is cut off");
+        let (length, rest) = left.split_first_chunk().ok_or_else(cut_off)?;
+        let length = usize::try_from(i32::from_be_bytes(*length))
+            .map_err(|_| malformed(Compression::Snappy, "a block has a negative length"))?;
+        let (one, rest) = rest.split_at_checked(length).ok_or_else(cut_off)?;
+        block(one, limit, ceiling, out)?;
+        left = rest;
+    }
+    Ok(())
+}
+
+fn block(from: &[u8], limit: usize, ceiling: usize, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    let wrong = |error| malformed(Compression::Snappy, error);
+    let unfolded = snap::raw::decompress_len(from).map_err(wrong)?;
+    let before = out.len();
+    let after = before.saturating_add(unfolded);
+    if after > ceiling {
+        return Err(CodecError::TooLarge { codec: Compression::Snappy, limit });
+    }
+    if unfolded > from.len().saturating_mul(MOST_GROWTH) {
+        let reason = format!("{} bytes cannot unfold to {unfolded}", from.len());
+        return Err(malformed(Compression::Snappy, reason));
+    }
+    out.resize(after, 0);
+    let to = out.get_mut(before..).unwrap_or_default();
+    let written = snap::raw::Decoder::new().decompress(from, to).map_err(wrong)?;
+    out.truncate(before.saturating_add(written));
+    Ok(())
+}
+
+pub(super) fn compress(from: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&1i32.to_be_bytes());
+    out.extend_from_slice(&1i32.to_be_bytes());
+    let mut encoder = snap::raw::Encoder::new();
+    for part in from.chunks(BLOCK) {
+        let at = out.len();
+        out.resize(at + 4 + snap::raw::max_compress_len(part.len()), 0);
+        let Some((length, to)) = out.get_mut(at..).and_then(|room| room.split_first_chunk_mut()) else { continue };
+        let written = encoder.compress(part, to).map_err(|error| failed(Compression::Snappy, error))?;
+        *length = u32::try_from(written).unwrap_or(u32::MAX).to_be_bytes();
+        out.truncate(at + 4 + written);
+    }
+    Ok(())
+}
