@@ -1,0 +1,478 @@
+//! What stands behind the strings: the settings of a topic and of a broker, typed.
+//!
+//! A topic's value comes from the topic itself, else from the broker keys that stand in for it in their order, else
+//! from the key's default. Kafka resolves it the same way.
+
+use super::{Effect, Key, KeyError, Value, broker_key, parse, topic_key};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Whose time the records carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimestampType {
+    /// The producer's.
+    CreateTime,
+    /// The broker's, at the append.
+    LogAppendTime,
+}
+
+/// In which codec a topic's batches are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompressionType {
+    /// As the producer sent them.
+    Producer,
+    /// Not compressed.
+    Uncompressed,
+    /// gzip; no level is the codec's own default.
+    Gzip(Option<i32>),
+    /// snappy.
+    Snappy,
+    /// lz4 at this level.
+    Lz4(i32),
+    /// zstd at this level.
+    Zstd(i32),
+}
+
+/// The settings of one topic. Where there may be no limit, `None` is no limit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TopicSettings {
+    /// Old segments are deleted (`cleanup.policy`).
+    pub delete: bool,
+    /// Old segments are compacted (`cleanup.policy`).
+    pub compact: bool,
+    /// `compression.type` with the level of that codec.
+    pub compression: CompressionType,
+    /// `delete.retention.ms`.
+    pub delete_retention: Duration,
+    /// `file.delete.delay.ms`.
+    pub file_delete_delay: Duration,
+    /// `flush.messages`.
+    pub flush_messages: Option<u64>,
+    /// `flush.ms`.
+    pub flush_interval: Option<Duration>,
+    /// `index.interval.bytes`.
+    pub index_interval_bytes: u32,
+    /// `max.compaction.lag.ms`.
+    pub max_compaction_lag: Option<Duration>,
+    /// `max.message.bytes`.
+    pub max_message_bytes: u32,
+    /// `message.timestamp.after.max.ms`.
+    pub timestamp_after_max_ms: i64,
+    /// `message.timestamp.before.max.ms`.
+    pub timestamp_before_max_ms: i64,
+    /// `message.timestamp.type`.
+    pub timestamp_type: TimestampType,
+    /// `min.cleanable.dirty.ratio`.
+    pub min_cleanable_dirty_ratio: f64,
+    /// `min.compaction.lag.ms`.
+    pub min_compaction_lag: Duration,
+    /// `min.insync.replicas`.
+    pub min_insync_replicas: u32,
+    /// `retention.bytes`.
+    pub retention_bytes: Option<u64>,
+    /// `retention.ms`.
+    pub retention: Option<Duration>,
+    /// `segment.bytes`.
+    pub segment_bytes: u32,
+    /// `segment.index.bytes`.
+    pub segment_index_bytes: u32,
+    /// `segment.jitter.ms`.
+    pub segment_jitter: Duration,
+    /// `segment.ms`.
+    pub segment_age: Duration,
+    /// `unclean.leader.election.enable`.
+    pub unclean_leader_election: bool,
+}
+
+impl TopicSettings {
+    /// The settings of a topic with these configs of its own on a broker with these keys.
+    ///
+    /// # Errors
+    /// As [`super::validate_topic`]. Configs that have once been accepted do not fail.
+    pub fn resolve(configs: &BTreeMap<String, String>, broker: &BrokerKeys) -> Result<Self, KeyError> {
+        super::validate_topic(configs)?;
+        let values = TopicValues { configs, broker };
+        let policy = values.list("cleanup.policy")?;
+        Ok(Self {
+            delete: policy.iter().any(|word| word == "delete"),
+            compact: policy.iter().any(|word| word == "compact"),
+            compression: values.compression()?,
+            delete_retention: values.ms("delete.retention.ms")?,
+            file_delete_delay: values.ms("file.delete.delay.ms")?,
+            flush_messages: limit(values.integer("flush.messages")?),
+            flush_interval: limit(values.integer("flush.ms")?).map(Duration::from_millis),
+            index_interval_bytes: values.u32("index.interval.bytes")?,
+            max_compaction_lag: limit(values.integer("max.compaction.lag.ms")?).map(Duration::from_millis),
+            max_message_bytes: values.u32("max.message.bytes")?,
+            timestamp_after_max_ms: values.integer("message.timestamp.after.max.ms")?,
+            timestamp_before_max_ms: values.integer("message.timestamp.before.max.ms")?,
+            timestamp_type: match values.text("message.timestamp.type")?.as_str() {
+                "LogAppendTime" => TimestampType::LogAppendTime,
+                _ => TimestampType::CreateTime,
+            },
+            min_cleanable_dirty_ratio: values.double("min.cleanable.dirty.ratio")?,
+            min_compaction_lag: values.ms("min.compaction.lag.ms")?,
+            min_insync_replicas: values.u32("min.insync.replicas")?,
+            retention_bytes: u64::try_from(values.integer("retention.bytes")?).ok(),
+            retention: u64::try_from(values.integer("retention.ms")?).ok().map(Duration::from_millis),
+            segment_bytes: values.u32("segment.bytes")?,
+            segment_index_bytes: values.u32("segment.index.bytes")?,
+            segment_jitter: values.ms("segment.jitter.ms")?,
+            segment_age: values.ms("segment.ms")?,
+            unclean_leader_election: values.flag("unclean.leader.election.enable")?,
+        })
+    }
+
+    /// What must hold between a topic's own configs.
+    pub(super) fn check_lags(configs: &BTreeMap<String, String>) -> Result<(), KeyError> {
+        let broker = BrokerKeys::default();
+        let values = TopicValues { configs, broker: &broker };
+        let (low, high) = (values.integer("min.compaction.lag.ms")?, values.integer("max.compaction.lag.ms")?);
+        if low > high {
+            let reason =
+                format!("conflict topic config setting min.compaction.lag.ms ({low}) > max.compaction.lag.ms ({high})");
+            return Err(KeyError::Conflict { name: "min.compaction.lag.ms".to_owned(), reason });
+        }
+        if values.flag("remote.storage.enable")? {
+            let reason = "Tiered Storage functionality is disabled in the broker. \
+                          Topic cannot be configured with remote log storage.";
+            return Err(KeyError::Conflict { name: "remote.storage.enable".to_owned(), reason: reason.to_owned() });
+        }
+        Ok(())
+    }
+}
+
+/// `Long.MAX_VALUE` stands for "never".
+fn limit(value: i64) -> Option<u64> {
+    if value == i64::MAX { None } else { u64::try_from(value).ok() }
+}
+
+/// The value of a topic config that is in force.
+pub(super) fn topic_value(
+    key: &'static Key,
+    configs: &BTreeMap<String, String>,
+    broker: &BrokerKeys,
+) -> Result<Value, KeyError> {
+    if let Some(text) = configs.get(key.name) {
+        return parse(key, text);
+    }
+    for (name, unit) in key.synonyms {
+        let Some(stand_in) = broker_key(name) else { continue };
+        if let Some(value) = broker.set_value(stand_in)? {
+            return Ok(scaled(value, *unit));
+        }
+    }
+    parse(key, key.default.unwrap_or_default())
+}
+
+/// Hours and minutes become milliseconds; −1 stays "no limit" in every unit.
+fn scaled(value: Value, unit: i64) -> Value {
+    match value {
+        Value::Int(number) if number < 0 => Value::Int(-1),
+        Value::Int(number) => Value::Int(number.saturating_mul(unit)),
+        other => other,
+    }
+}
+
+struct TopicValues<'a> {
+    configs: &'a BTreeMap<String, String>,
+    broker: &'a BrokerKeys,
+}
+
+impl TopicValues<'_> {
+    fn value(&self, name: &str) -> Result<Value, KeyError> {
+        let key = topic_key(name).ok_or_else(|| KeyError::UnknownTopicKey { name: name.to_owned() })?;
+        topic_value(key, self.configs, self.broker)
+    }
+
+    fn integer(&self, name: &str) -> Result<i64, KeyError> {
+        as_integer(name, self.value(name)?)
+    }
+
+    fn u32(&self, name: &str) -> Result<u32, KeyError> {
+        let number = self.integer(name)?;
+        u32::try_from(number).map_err(|_| unsuited(name, &number.to_string()))
+    }
+
+    fn ms(&self, name: &str) -> Result<Duration, KeyError> {
+        let number = self.integer(name)?;
+        u64::try_from(number).map(Duration::from_millis).map_err(|_| unsuited(name, &number.to_string()))
+    }
+
+    fn double(&self, name: &str) -> Result<f64, KeyError> {
+        match self.value(name)? {
+            Value::Double(number) => Ok(number),
+            other => Err(unsuited(name, &other.to_string())),
+        }
+    }
+
+    fn flag(&self, name: &str) -> Result<bool, KeyError> {
+        as_flag(name, self.value(name)?)
+    }
+
+    fn text(&self, name: &str) -> Result<String, KeyError> {
+        Ok(self.value(name)?.to_string())
+    }
+
+    fn list(&self, name: &str) -> Result<Vec<String>, KeyError> {
+        match self.value(name)? {
+            Value::List(items) => Ok(items),
+            other => Err(unsuited(name, &other.to_string())),
+        }
+    }
+
+    fn compression(&self) -> Result<CompressionType, KeyError> {
+        let level =
+            |name: &str| self.integer(name).and_then(|n| i32::try_from(n).map_err(|_| unsuited(name, &n.to_string())));
+        let codec = self.text("compression.type")?;
+        Ok(match codec.as_str() {
+            "producer" => CompressionType::Producer,
+            "uncompressed" => CompressionType::Uncompressed,
+            "gzip" => CompressionType::Gzip(Some(level("compression.gzip.level")?).filter(|level| *level != -1)),
+            "snappy" => CompressionType::Snappy,
+            "lz4" => CompressionType::Lz4(level("compression.lz4.level")?),
+            "zstd" => CompressionType::Zstd(level("compression.zstd.level")?),
+            other => return Err(unsuited("compression.type", other)),
+        })
+    }
+}
+
+fn as_integer(name: &str, value: Value) -> Result<i64, KeyError> {
+    match value {
+        Value::Int(number) => Ok(number),
+        other => Err(unsuited(name, &other.to_string())),
+    }
+}
+
+fn as_flag(name: &str, value: Value) -> Result<bool, KeyError> {
+    match value {
+        Value::Bool(flag) => Ok(flag),
+        other => Err(unsuited(name, &other.to_string())),
+    }
+}
+
+/// A value whose type is not the one that the caller expects of the key: the table and its readers disagree.
+fn unsuited(name: &str, value: &str) -> KeyError {
+    KeyError::Invalid {
+        name: name.to_owned(),
+        value: value.to_owned(),
+        reason: "the value does not suit the key's type".to_owned(),
+    }
+}
+
+/// The broker keys that a node's configuration sets, checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BrokerKeys {
+    set: BTreeMap<String, String>,
+}
+
+impl BrokerKeys {
+    /// Checks names, types, ranges, and the keys that this broker refuses.
+    ///
+    /// # Errors
+    /// The first fault.
+    pub fn new(set: BTreeMap<String, String>) -> Result<Self, KeyError> {
+        for (name, text) in &set {
+            Self::check(name, text)?;
+        }
+        let keys = Self { set };
+        let empty = BTreeMap::new();
+        // What the keys come to for a topic must hold together as well.
+        TopicSettings::resolve(&empty, &keys)?;
+        Ok(keys)
+    }
+
+    /// Checks one key by itself.
+    ///
+    /// # Errors
+    /// As [`BrokerKeys::new`].
+    pub fn check(name: &str, text: &str) -> Result<&'static Key, KeyError> {
+        let key = broker_key(name).ok_or_else(|| KeyError::UnknownBrokerKey { name: name.to_owned() })?;
+        let value = parse(key, text)?;
+        if key.effect == Effect::Refused {
+            let reason = format!("{name} is not supported by this broker");
+            return Err(KeyError::Conflict { name: name.to_owned(), reason });
+        }
+        match (name, value) {
+            // Kafka's own ranges for these are looser than the sense they make.
+            ("log.retention.ms" | "log.retention.minutes" | "log.retention.hours", Value::Int(number))
+                if number == 0 || number < -1 =>
+            {
+                let reason = format!("{name} must be unlimited (-1) or, equal or greater than 1");
+                Err(KeyError::Conflict { name: name.to_owned(), reason })
+            }
+            ("log.roll.ms", Value::Int(number)) if number < 1 => Err(KeyError::Conflict {
+                name: name.to_owned(),
+                reason: format!("{name} must be equal or greater than 1"),
+            }),
+            (
+                "log.roll.jitter.ms" | "log.flush.interval.ms" | "log.flush.scheduler.interval.ms",
+                Value::Int(number),
+            ) if number < 0 => Err(KeyError::Conflict {
+                name: name.to_owned(),
+                reason: format!("{name} must be equal or greater than 0"),
+            }),
+            _ => Ok(key),
+        }
+    }
+
+    /// The key's text, where the configuration sets it.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.set.get(name).map(String::as_str)
+    }
+
+    /// The keys that are set.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.set.iter().map(|(name, text)| (name.as_str(), text.as_str()))
+    }
+
+    /// The keys that are set and do nothing here: worth a warning at start.
+    pub fn without_effect(&self) -> impl Iterator<Item = &str> {
+        self.iter()
+            .map(|(name, _)| name)
+            .filter(|name| broker_key(name).is_some_and(|key| key.effect == Effect::Ignored))
+    }
+
+    pub(super) fn set_value(&self, key: &Key) -> Result<Option<Value>, KeyError> {
+        self.get(key.name).map(|text| parse(key, text)).transpose()
+    }
+
+    /// The value in force: what is set, else the key's default.
+    pub(super) fn value(&self, key: &Key) -> Result<Option<Value>, KeyError> {
+        match (self.get(key.name), key.default) {
+            (Some(text), _) | (None, Some(text)) => parse(key, text).map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn required(&self, name: &str) -> Result<Value, KeyError> {
+        let key = broker_key(name).ok_or_else(|| KeyError::UnknownBrokerKey { name: name.to_owned() })?;
+        self.value(key)?.ok_or_else(|| unsuited(name, "null"))
+    }
+
+    fn integer(&self, name: &str) -> Result<i64, KeyError> {
+        as_integer(name, self.required(name)?)
+    }
+
+    fn u32(&self, name: &str) -> Result<u32, KeyError> {
+        let number = self.integer(name)?;
+        u32::try_from(number).map_err(|_| unsuited(name, &number.to_string()))
+    }
+
+    fn unit(&self, name: &str, unit: i64) -> Result<Duration, KeyError> {
+        let number = self.integer(name)?.saturating_mul(unit);
+        u64::try_from(number).map(Duration::from_millis).map_err(|_| unsuited(name, &number.to_string()))
+    }
+}
+
+/// The settings of a broker that are not a topic's. Where there may be no limit, `None` is no limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerSettings {
+    /// `auto.create.topics.enable`.
+    pub auto_create_topics: bool,
+    /// `delete.topic.enable`.
+    pub delete_topics: bool,
+    /// `num.partitions`.
+    pub default_partitions: u32,
+    /// `default.replication.factor`.
+    pub default_replication_factor: u32,
+    /// `connections.max.idle.ms`; `None` never closes.
+    pub connections_max_idle: Option<Duration>,
+    /// `max.connections`.
+    pub max_connections: u32,
+    /// `max.connections.per.ip`.
+    pub max_connections_per_ip: u32,
+    /// `socket.request.max.bytes`.
+    pub request_max_bytes: u32,
+    /// `queued.max.request.bytes`; `None` is the server's own bound.
+    pub queued_request_bytes: Option<u64>,
+    /// `socket.send.buffer.bytes`; `None` is the system's choice.
+    pub socket_send_buffer: Option<u32>,
+    /// `socket.receive.buffer.bytes`; `None` is the system's choice.
+    pub socket_receive_buffer: Option<u32>,
+    /// `socket.listen.backlog.size`.
+    pub listen_backlog: u32,
+    /// `fetch.max.bytes`.
+    pub fetch_max_bytes: u32,
+    /// `max.incremental.fetch.session.cache.slots`.
+    pub fetch_session_slots: u32,
+    /// `max.request.partition.size.limit`.
+    pub describe_partitions_limit: u32,
+    /// `log.retention.check.interval.ms`.
+    pub retention_check_interval: Duration,
+    /// `log.flush.offset.checkpoint.interval.ms`.
+    pub recovery_checkpoint_interval: Duration,
+    /// `log.flush.start.offset.checkpoint.interval.ms`.
+    pub start_offset_checkpoint_interval: Duration,
+    /// `replica.high.watermark.checkpoint.interval.ms`.
+    pub high_watermark_checkpoint_interval: Duration,
+    /// `producer.id.expiration.ms`.
+    pub producer_id_expiration: Duration,
+    /// `group.initial.rebalance.delay.ms`.
+    pub group_initial_rebalance_delay: Duration,
+    /// `group.min.session.timeout.ms`.
+    pub group_min_session_timeout: Duration,
+    /// `group.max.session.timeout.ms`.
+    pub group_max_session_timeout: Duration,
+    /// `group.max.size`.
+    pub group_max_size: u32,
+    /// `offset.metadata.max.bytes`.
+    pub offset_metadata_max_bytes: u32,
+    /// `offsets.commit.timeout.ms`.
+    pub offsets_commit_timeout: Duration,
+    /// `offsets.retention.minutes`.
+    pub offsets_retention: Duration,
+    /// `offsets.retention.check.interval.ms`.
+    pub offsets_retention_check_interval: Duration,
+    /// `offsets.topic.num.partitions`.
+    pub offsets_topic_partitions: u32,
+    /// `offsets.topic.replication.factor`.
+    pub offsets_topic_replication_factor: u32,
+    /// `offsets.topic.segment.bytes`.
+    pub offsets_topic_segment_bytes: u32,
+}
+
+impl BrokerSettings {
+    /// The settings of a broker with these keys.
+    ///
+    /// # Errors
+    /// [`KeyError::Invalid`] for a value that its key allows and that makes no sense (a negative timeout).
+    pub fn resolve(keys: &BrokerKeys) -> Result<Self, KeyError> {
+        let positive = |name: &str| Ok(u32::try_from(keys.integer(name)?).ok());
+        Ok(Self {
+            auto_create_topics: as_flag("auto.create.topics.enable", keys.required("auto.create.topics.enable")?)?,
+            delete_topics: as_flag("delete.topic.enable", keys.required("delete.topic.enable")?)?,
+            default_partitions: keys.u32("num.partitions")?,
+            default_replication_factor: keys.u32("default.replication.factor")?,
+            connections_max_idle: u64::try_from(keys.integer("connections.max.idle.ms")?)
+                .ok()
+                .map(Duration::from_millis),
+            max_connections: keys.u32("max.connections")?,
+            max_connections_per_ip: keys.u32("max.connections.per.ip")?,
+            request_max_bytes: keys.u32("socket.request.max.bytes")?,
+            queued_request_bytes: u64::try_from(keys.integer("queued.max.request.bytes")?).ok(),
+            socket_send_buffer: positive("socket.send.buffer.bytes")?,
+            socket_receive_buffer: positive("socket.receive.buffer.bytes")?,
+            listen_backlog: keys.u32("socket.listen.backlog.size")?,
+            fetch_max_bytes: keys.u32("fetch.max.bytes")?,
+            fetch_session_slots: keys.u32("max.incremental.fetch.session.cache.slots")?,
+            describe_partitions_limit: keys.u32("max.request.partition.size.limit")?,
+            retention_check_interval: keys.unit("log.retention.check.interval.ms", 1)?,
+            recovery_checkpoint_interval: keys.unit("log.flush.offset.checkpoint.interval.ms", 1)?,
+            start_offset_checkpoint_interval: keys.unit("log.flush.start.offset.checkpoint.interval.ms", 1)?,
+            high_watermark_checkpoint_interval: keys.unit("replica.high.watermark.checkpoint.interval.ms", 1)?,
+            producer_id_expiration: keys.unit("producer.id.expiration.ms", 1)?,
+            group_initial_rebalance_delay: keys.unit("group.initial.rebalance.delay.ms", 1)?,
+            group_min_session_timeout: keys.unit("group.min.session.timeout.ms", 1)?,
+            group_max_session_timeout: keys.unit("group.max.session.timeout.ms", 1)?,
+            group_max_size: keys.u32("group.max.size")?,
+            offset_metadata_max_bytes: keys.u32("offset.metadata.max.bytes")?,
+            offsets_commit_timeout: keys.unit("offsets.commit.timeout.ms", 1)?,
+            offsets_retention: keys.unit("offsets.retention.minutes", 60_000)?,
+            offsets_retention_check_interval: keys.unit("offsets.retention.check.interval.ms", 1)?,
+            offsets_topic_partitions: keys.u32("offsets.topic.num.partitions")?,
+            offsets_topic_replication_factor: keys.u32("offsets.topic.replication.factor")?,
+            offsets_topic_segment_bytes: keys.u32("offsets.topic.segment.bytes")?,
+        })
+    }
+}
