@@ -1,1 +1,25 @@
-//! placeholder
+//! One partition's log on disk, in Kafka's own file formats.
+//!
+//! ```text
+//! <data dir>/topic-0/00000000000000000000.log        batches, byte for byte as on the wire
+//!                    00000000000000000000.index      (relative offset i32, position i32), every index.interval.bytes
+//!                    00000000000000000000.timeindex  (largest timestamp i64, relative offset i32)
+//!                    00000000000000000123.snapshot   producer state as of offset 123
+//!                    leader-epoch-checkpoint         (epoch, first offset), text
+//!                    partition.metadata              the topic's id, text
+//! ```
+//!
+//! [`Log`] is the single writer's side: synchronous, no locks, no tasks. [`LogReader`] is everybody else's: cheap to
+//! clone, never waits for the writer. What all partitions of a node share is `data_dir`'s. All of it
+//! reaches the disk through [`io::Disk`], so that a simulation can stand in for it.
+//!
+//! Absent here: requests, sockets, the high watermark (a reader is told how far it may read), plugins, threads.
+
+mod config;
+mod error;
+pub mod io;
+mod log;
+
+pub use config::{Cleanup, LogConfig};
+pub use error::{ProducerError, ReadError, StorageError};
+pub use log::{Appended, DeletedDir, FileSlice, FlushTask, Log, LogReader, OpenContext, Retained, SequenceCheck};

@@ -1,0 +1,58 @@
+//! What a log is told by its topic's configuration, as typed fields.
+
+/// How old records are taken away (`cleanup.policy`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cleanup {
+    /// Whole segments go by age and by size.
+    pub delete: bool,
+    /// Only the last record of each key stays. (The log carries the flag; a compactor acts on it.)
+    pub compact: bool,
+}
+
+/// The settings of one log. Defaults are Kafka's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// `segment.bytes`: a segment is closed before it would grow past this.
+    pub segment_bytes: u32,
+    /// `segment.ms`: a segment is closed when the records in it span this much time.
+    pub segment_ms: i64,
+    /// `segment.index.bytes`: a segment is closed when an index of it has reached this size.
+    pub segment_index_bytes: u32,
+    /// `index.interval.bytes`: log bytes between two index entries.
+    pub index_interval_bytes: u32,
+    /// `retention.ms`; `None` keeps records however old.
+    pub retention_ms: Option<i64>,
+    /// `retention.bytes`; `None` keeps records however many.
+    pub retention_bytes: Option<u64>,
+    /// `flush.messages`: records that may be unsynced; the partition acts on it.
+    pub flush_messages: i64,
+    /// `flush.ms`: how long records may be unsynced; the partition acts on it.
+    pub flush_ms: i64,
+    /// `max.message.bytes`: the largest batch a producer may send; the partition acts on it.
+    pub max_message_bytes: u32,
+    /// `cleanup.policy`.
+    pub cleanup: Cleanup,
+    /// `file.delete.delay.ms`: between the renaming of a file to `.deleted` and its removal.
+    pub file_delete_delay_ms: i64,
+    /// `producer.id.expiration.ms`: an idle producer is forgotten after this.
+    pub producer_id_expiration_ms: i64,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 1 << 30,
+            segment_ms: 604_800_000,
+            segment_index_bytes: 10 << 20,
+            index_interval_bytes: 4096,
+            retention_ms: Some(604_800_000),
+            retention_bytes: None,
+            flush_messages: i64::MAX,
+            flush_ms: i64::MAX,
+            max_message_bytes: 1_048_588,
+            cleanup: Cleanup { delete: true, compact: false },
+            file_delete_delay_ms: 60_000,
+            producer_id_expiration_ms: 86_400_000,
+        }
+    }
+}
