@@ -1,0 +1,206 @@
+//! How each served request is read once its bytes have been walked.
+//!
+//! kafka-protocol tracks Kafka 4.1. Where 4.3 serves a later version, the body is read here by hand into the same struct,
+//! whose fields have room for it: OffsetCommit and OffsetFetch 10 name topics by id (KIP-848). ListOffsets 11 has the
+//! layout of 10.
+
+use crate::ApiKey;
+use crate::message::{DecodeError, layout_version};
+use crate::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use crate::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
+use crate::messages::*;
+use crate::wire::{Reader, WireError};
+use bytes::Bytes;
+use kafka_protocol::protocol::{Decodable, Request, StrBytes};
+use uuid::Uuid;
+
+/// A request that a broker serves.
+pub trait Served: Request {
+    /// The kind.
+    const API: ApiKey;
+
+    /// Reads a body that has been walked.
+    ///
+    /// # Errors
+    /// [`DecodeError`] where it is malformed nevertheless: text that is not UTF-8, null where there must be something.
+    fn read(mut body: Bytes, version: i16) -> Result<Self, DecodeError> {
+        Self::decode(&mut body, layout_version(Self::API, version)).map_err(|e| DecodeError::Decoder(e.to_string()))
+    }
+}
+
+macro_rules! served {
+    ($($request:ty = $key:ident),* $(,)?) => {
+        $(impl Served for $request {
+            const API: ApiKey = ApiKey::$key;
+        })*
+    };
+}
+
+served! {
+    ProduceRequest = Produce,
+    FetchRequest = Fetch,
+    ListOffsetsRequest = ListOffsets,
+    MetadataRequest = Metadata,
+    FindCoordinatorRequest = FindCoordinator,
+    JoinGroupRequest = JoinGroup,
+    HeartbeatRequest = Heartbeat,
+    LeaveGroupRequest = LeaveGroup,
+    SyncGroupRequest = SyncGroup,
+    DescribeGroupsRequest = DescribeGroups,
+    ListGroupsRequest = ListGroups,
+    ApiVersionsRequest = ApiVersions,
+    CreateTopicsRequest = CreateTopics,
+    DeleteTopicsRequest = DeleteTopics,
+    DeleteRecordsRequest = DeleteRecords,
+    InitProducerIdRequest = InitProducerId,
+    OffsetForLeaderEpochRequest = OffsetForLeaderEpoch,
+    DescribeConfigsRequest = DescribeConfigs,
+    AlterConfigsRequest = AlterConfigs,
+    IncrementalAlterConfigsRequest = IncrementalAlterConfigs,
+    CreatePartitionsRequest = CreatePartitions,
+    DeleteGroupsRequest = DeleteGroups,
+    OffsetDeleteRequest = OffsetDelete,
+    DescribeClusterRequest = DescribeCluster,
+    DescribeTopicPartitionsRequest = DescribeTopicPartitions,
+}
+
+impl Served for OffsetCommitRequest {
+    const API: ApiKey = ApiKey::OffsetCommit;
+
+    fn read(mut body: Bytes, version: i16) -> Result<Self, DecodeError> {
+        if version < 10 {
+            return Self::decode(&mut body, version).map_err(|e| DecodeError::Decoder(e.to_string()));
+        }
+        let mut from = Compact::new(&body);
+        let request = Self::default()
+            .with_group_id(GroupId(from.text()?))
+            .with_generation_id_or_member_epoch(from.reader.i32()?)
+            .with_member_id(from.text()?)
+            .with_group_instance_id(from.nullable_text()?)
+            .with_topics(from.array(|from| {
+                let topic = OffsetCommitRequestTopic::default().with_topic_id(from.uuid()?);
+                let topic = topic.with_partitions(from.array(|from| {
+                    let partition = OffsetCommitRequestPartition::default()
+                        .with_partition_index(from.reader.i32()?)
+                        .with_committed_offset(i64::from_be_bytes(from.reader.array()?))
+                        .with_committed_leader_epoch(from.reader.i32()?)
+                        .with_committed_metadata(from.nullable_text()?);
+                    from.end_struct()?;
+                    Ok(partition)
+                })?);
+                from.end_struct()?;
+                Ok(topic)
+            })?);
+        from.end_struct()?;
+        Ok(request)
+    }
+}
+
+impl Served for OffsetFetchRequest {
+    const API: ApiKey = ApiKey::OffsetFetch;
+
+    fn read(mut body: Bytes, version: i16) -> Result<Self, DecodeError> {
+        if version < 10 {
+            return Self::decode(&mut body, version).map_err(|e| DecodeError::Decoder(e.to_string()));
+        }
+        let mut from = Compact::new(&body);
+        let groups = from.array(|from| {
+            let group = OffsetFetchRequestGroup::default()
+                .with_group_id(GroupId(from.text()?))
+                .with_member_id(from.nullable_text()?)
+                .with_member_epoch(from.reader.i32()?)
+                .with_topics(from.nullable_array(|from| {
+                    let topic = OffsetFetchRequestTopics::default()
+                        .with_topic_id(from.uuid()?)
+                        .with_partition_indexes(from.array(|from| Ok(from.reader.i32()?))?);
+                    from.end_struct()?;
+                    Ok(topic)
+                })?);
+            from.end_struct()?;
+            Ok(group)
+        })?;
+        let request = Self::default().with_groups(groups).with_require_stable(from.reader.i8()? != 0);
+        from.end_struct()?;
+        Ok(request)
+    }
+}
+
+/// Reads the types of flexible versions; text shares the body's bytes.
+struct Compact<'a> {
+    body: &'a Bytes,
+    reader: Reader<'a>,
+}
+
+impl<'a> Compact<'a> {
+    fn new(body: &'a Bytes) -> Self {
+        Self { body, reader: Reader::new(body) }
+    }
+
+    fn nullable_text(&mut self) -> Result<Option<StrBytes>, DecodeError> {
+        let Some(length) = self.reader.compact_length()? else { return Ok(None) };
+        let at = self.reader.at();
+        self.reader.take(length)?;
+        let text = StrBytes::from_utf8(self.body.slice(at..at + length)).map_err(|_| WireError::Text { at })?;
+        Ok(Some(text))
+    }
+
+    fn text(&mut self) -> Result<StrBytes, DecodeError> {
+        let at = self.reader.at();
+        Ok(self.nullable_text()?.ok_or(WireError::Null { at })?)
+    }
+
+    fn uuid(&mut self) -> Result<Uuid, DecodeError> {
+        Ok(Uuid::from_bytes(self.reader.array()?))
+    }
+
+    /// The body has been walked: what an array announces is there.
+    fn nullable_array<T>(
+        &mut self,
+        mut element: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Option<Vec<T>>, DecodeError> {
+        let Some(count) = self.reader.compact_length()? else { return Ok(None) };
+        (0..count).map(|_| element(self)).collect::<Result<Vec<T>, _>>().map(Some)
+    }
+
+    fn array<T>(&mut self, element: impl FnMut(&mut Self) -> Result<T, DecodeError>) -> Result<Vec<T>, DecodeError> {
+        let at = self.reader.at();
+        Ok(self.nullable_array(element)?.ok_or(WireError::Null { at })?)
+    }
+
+    fn end_struct(&mut self) -> Result<(), DecodeError> {
+        for _ in 0..self.reader.varint()? {
+            self.reader.varint()?;
+            let length = self.reader.varint()? as usize;
+            self.reader.take(length)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode;
+
+    #[test]
+    fn an_offset_commit_of_version_10_names_topics_by_id() {
+        let mut body = vec![2, b'g', 0, 0, 0, 5, 2, b'm', 0, 2];
+        body.extend([7; 16]);
+        body.extend([2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 4, 3, b'h', b'i', 0, 0, 0]);
+        let request: OffsetCommitRequest = decode(body.into(), 10).unwrap();
+        assert_eq!((request.group_id.as_str(), request.generation_id_or_member_epoch), ("g", 5));
+        let topic = &request.topics[0];
+        assert_eq!(topic.topic_id, Uuid::from_bytes([7; 16]));
+        let partition = &topic.partitions[0];
+        assert_eq!((partition.partition_index, partition.committed_offset), (3, 9));
+        assert_eq!(partition.committed_metadata.as_deref(), Some("hi"));
+    }
+
+    #[test]
+    fn an_offset_fetch_of_version_10_may_ask_for_all_topics() {
+        let body = vec![2, 2, b'g', 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 1, 0];
+        let request: OffsetFetchRequest = decode(body.into(), 10).unwrap();
+        assert_eq!(request.groups[0].topics, None);
+        assert!(request.require_stable);
+    }
+}
