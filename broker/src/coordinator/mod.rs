@@ -1,1 +1,3 @@
-//! Coordinators.
+//! Coordinators: they take a request and give back records and an answer, and never touch a log.
+
+pub mod group;
