@@ -30,6 +30,8 @@ pub const LENGTH_BIAS: usize = 12;
 /// The bytes at the front that the broker writes itself: base offset, batch
 /// length and leader epoch.
 pub const ASSIGNED_LEN: usize = 16;
+/// Where the checksum stands.
+pub const CRC_AT: usize = 17;
 /// Where the part that the checksum covers begins.
 pub const CRC_FROM: usize = 21;
 /// The only message format spoken here.
@@ -116,6 +118,18 @@ impl Attributes {
     /// Whether the batch is part of a transaction.
     pub const fn is_transactional(self) -> bool {
         self.0 & Self::TRANSACTIONAL != 0
+    }
+
+    /// The same attributes, part of a transaction or not.
+    #[must_use]
+    pub const fn with_transactional(self, yes: bool) -> Self {
+        if yes { Self(self.0 | Self::TRANSACTIONAL) } else { Self(self.0 & !Self::TRANSACTIONAL) }
+    }
+
+    /// The same attributes, for control records or not.
+    #[must_use]
+    pub const fn with_control(self, yes: bool) -> Self {
+        if yes { Self(self.0 | Self::CONTROL) } else { Self(self.0 & !Self::CONTROL) }
     }
 
     /// Whether the batch holds control records.
@@ -288,6 +302,11 @@ impl Batch {
         })
     }
 
+    /// A batch whose header was just written into its bytes.
+    pub(crate) const fn sealed(header: BatchHeader, bytes: Bytes) -> Self {
+        Self { header, bytes }
+    }
+
     /// The header.
     pub const fn header(&self) -> &BatchHeader {
         &self.header
@@ -296,6 +315,11 @@ impl Batch {
     /// All bytes, the header's too. Base offset and leader epoch in them are the producer's.
     pub const fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// All bytes, taken out of the batch.
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
     }
 
     /// The records, compressed as the attributes say.
@@ -324,6 +348,14 @@ pub fn check_crc(header: &BatchHeader, batch: &[u8]) -> Result<(), BatchError> {
 /// CRC-32C, as the batch header carries it.
 pub fn crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes)
+}
+
+/// The checksum of bytes of which only the front changed, from the sums of
+/// the front before and after and the length of what follows it.
+pub fn crc_with_other_front(whole: u32, before: u32, after: u32, rest_len: usize) -> u32 {
+    // The sum is linear: the difference of the fronts, moved past the rest, is
+    // the difference of the wholes.
+    whole ^ crc32c::crc32c_combine(before ^ after, 0, rest_len)
 }
 
 fn at<const N: usize>(header: &[u8; HEADER_LEN], from: usize) -> [u8; N] {

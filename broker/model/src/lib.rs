@@ -6,12 +6,16 @@
 //! be malformed.
 
 pub mod batch;
+pub mod builder;
 pub mod codec;
 mod ids;
 pub mod record;
+pub mod rewrite;
 mod seams;
+pub mod validate;
 
 pub use batch::{Batch, BatchError, BatchHeader};
+pub use builder::BatchBuilder;
 pub use codec::Compression;
 pub use ids::{
     LeaderEpoch, NodeId, Offset, PartitionId, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicPartition,

@@ -1,0 +1,176 @@
+//! Each codec against itself, against other writers' framings and against
+//! bytes that nobody wrote.
+
+use millrace_model::Compression;
+use millrace_model::codec::{CodecError, compress, decompress};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// Bytes that compress about as well as records do.
+fn text() -> impl Strategy<Value = Vec<u8>> {
+    (vec(any::<u8>(), 0..64), 0usize..3000, vec(any::<u8>(), 0..64))
+        .prop_map(|(part, times, rest)| [part.repeat(times), rest].concat())
+}
+
+fn codec() -> impl Strategy<Value = Compression> {
+    prop::sample::select(&Compression::ALL[..])
+}
+
+fn unfold(codec: Compression, bytes: &[u8], limit: usize) -> Result<Vec<u8>, CodecError> {
+    let mut out = Vec::new();
+    decompress(codec, bytes, limit, &mut out).map(|()| out)
+}
+
+fn fold(codec: Compression, level: Option<i32>, bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    compress(codec, level, bytes, &mut out).unwrap();
+    out
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn what_is_compressed_comes_back(codec in codec(), level in prop::option::of(-3i32..20), bytes in text()) {
+        let folded = fold(codec, level, &bytes);
+        prop_assert_eq!(&unfold(codec, &folded, bytes.len()).unwrap(), &bytes);
+        let mut behind = b"before".to_vec();
+        decompress(codec, &folded, bytes.len() + 1, &mut behind).unwrap();
+        prop_assert_eq!(behind, [b"before", &bytes[..]].concat());
+    }
+
+    #[test]
+    fn the_limit_holds_to_the_byte(codec in codec(), bytes in text(), short in 1usize..100) {
+        prop_assume!(!bytes.is_empty());
+        let limit = bytes.len().saturating_sub(short);
+        let mut out = b"before".to_vec();
+        let refused = decompress(codec, &fold(codec, None, &bytes), limit, &mut out);
+        prop_assert_eq!(refused, Err(CodecError::TooLarge { codec, limit }));
+        prop_assert_eq!(out, b"before");
+    }
+
+    #[test]
+    fn damaged_bytes_are_an_error_or_other_bytes_but_never_a_panic(
+        codec in codec(),
+        bytes in text(),
+        damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut folded = fold(codec, None, &bytes);
+        prop_assume!(!folded.is_empty());
+        for (at, byte) in damage {
+            let at = at.index(folded.len());
+            folded[at] = byte;
+        }
+        let limit = 1 << 20;
+        let _ = unfold(codec, &folded, limit);
+        let _ = unfold(codec, &folded[..cut.index(folded.len())], limit);
+    }
+
+    #[test]
+    fn bytes_that_nobody_wrote_never_panic(codec in codec(), bytes in vec(any::<u8>(), 0..300)) {
+        let _ = unfold(codec, &bytes, 1 << 20);
+    }
+
+    #[test]
+    fn cut_off_bytes_are_refused(codec in codec(), bytes in text(), cut in any::<prop::sample::Index>()) {
+        prop_assume!(codec != Compression::None && !bytes.is_empty());
+        let folded = fold(codec, None, &bytes);
+        let at = cut.index(folded.len());
+        // Snappy's frame has no end: cut between two blocks, it is only shorter.
+        let unfolded = unfold(codec, &folded[..at], bytes.len());
+        prop_assert_ne!(unfolded.as_ref().ok(), Some(&bytes), "cut at {}", at);
+        if codec != Compression::Snappy && at > 0 {
+            prop_assert!(unfolded.is_err(), "{} cut at {} of {}", codec, at, folded.len());
+        }
+    }
+}
+
+#[test]
+fn a_small_batch_that_unfolds_to_gigabytes_stops_at_the_limit() {
+    let zeros = vec![0; 64 << 20];
+    for codec in Compression::ALL.into_iter().filter(|codec| *codec != Compression::None) {
+        let folded = fold(codec, None, &zeros);
+        assert_eq!(unfold(codec, &folded, 1 << 20), Err(CodecError::TooLarge { codec, limit: 1 << 20 }));
+    }
+}
+
+#[test]
+fn raw_snappy_is_read_as_librdkafka_writes_it() {
+    let bytes = b"a row of boats, a row of boats, a row of boats".repeat(3000);
+    let raw = snap::raw::Encoder::new().compress_vec(&bytes).unwrap();
+    assert_eq!(unfold(Compression::Snappy, &raw, bytes.len()).unwrap(), bytes);
+}
+
+#[test]
+fn a_snappy_block_cannot_claim_what_its_bytes_cannot_hold() {
+    // Ten bytes that say they unfold to 100 MB.
+    let lie = [0x80, 0xc2, 0xd7, 0x2f, 0, 0, 0, 0, 0, 0];
+    assert!(matches!(unfold(Compression::Snappy, &lie, 1 << 30), Err(CodecError::Malformed { .. })));
+}
+
+#[test]
+fn snappy_streams_may_follow_each_other() {
+    let both = [fold(Compression::Snappy, None, b"one"), fold(Compression::Snappy, None, b"two")].concat();
+    assert_eq!(unfold(Compression::Snappy, &both, 100).unwrap(), b"onetwo");
+}
+
+#[test]
+fn lz4_frames_of_liblz4_and_go_are_read_with_linked_blocks_and_checksums() {
+    use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+    use std::io::Write;
+    let bytes: Vec<u8> = (0..400_000u32).flat_map(|i| (i / 7 * 31).to_le_bytes()).collect();
+    for block_mode in [BlockMode::Linked, BlockMode::Independent] {
+        for block_size in [BlockSize::Max64KB, BlockSize::Max256KB, BlockSize::Max1MB, BlockSize::Max4MB] {
+            for (checksums, size) in [(false, None), (true, None), (true, Some(bytes.len() as u64))] {
+                let info = FrameInfo::new()
+                    .block_mode(block_mode)
+                    .block_size(block_size)
+                    .block_checksums(checksums)
+                    .content_checksum(checksums)
+                    .content_size(size);
+                let mut to = FrameEncoder::with_frame_info(info, Vec::new());
+                to.write_all(&bytes).unwrap();
+                let folded = to.finish().unwrap();
+                assert_eq!(unfold(Compression::Lz4, &folded, bytes.len()).unwrap(), bytes);
+                if checksums {
+                    let mut wrong = folded.clone();
+                    *wrong.last_mut().unwrap() ^= 1;
+                    assert!(unfold(Compression::Lz4, &wrong, bytes.len()).is_err());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn lz4_is_written_as_the_java_client_reads_it() {
+    let folded = fold(Compression::Lz4, None, &b"abc".repeat(100));
+    // Version 1, independent blocks, no checksums, no content size; 64 KiB.
+    assert_eq!(folded[..7], [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82]);
+    assert_eq!(folded[folded.len() - 4..], [0; 4]);
+}
+
+#[test]
+fn zstd_frames_without_a_content_size_and_several_in_a_row_are_read() {
+    use std::io::Write;
+    let bytes = b"the quick brown fox ".repeat(100_000);
+    let mut to = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
+    to.write_all(&bytes).unwrap();
+    let folded = to.finish().unwrap();
+    assert!(zstd::zstd_safe::get_frame_content_size(&folded).unwrap().is_none());
+    assert_eq!(unfold(Compression::Zstd, &folded, bytes.len()).unwrap(), bytes);
+    let both = [&folded[..], &folded].concat();
+    assert_eq!(unfold(Compression::Zstd, &both, 2 * bytes.len()).unwrap().len(), 2 * bytes.len());
+}
+
+#[test]
+fn the_codecs_of_the_attributes_are_the_five_that_exist() {
+    use millrace_model::batch::Attributes;
+    for codec in Compression::ALL {
+        assert_eq!(Compression::of(Attributes::new(codec.id())), Ok(codec));
+    }
+    for unknown in 5..8 {
+        assert_eq!(Compression::of(Attributes::new(unknown)), Err(CodecError::Unknown(unknown)));
+    }
+}
