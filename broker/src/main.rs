@@ -1,1 +1,3 @@
+//! The `millrace` binary.
+
 fn main() {}
