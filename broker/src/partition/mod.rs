@@ -4,6 +4,21 @@
 //! is first in the writer's queue. Readers never pass through the writer. This room knows no request, no socket and no
 //! plugin: the batch stage is a trait of its own.
 
+mod error;
+mod flush;
+mod handle;
+mod housekeeping;
+mod isr;
+mod options;
+mod registry;
 pub mod stage;
+mod validate;
+mod waiters;
+mod writer;
 
+pub use error::AppendError;
+pub use handle::{Append, Appended, Origin, PartitionHandle, Waiting};
+pub use options::Options;
+pub use registry::{OpenContexts, Partitions, StageProvider, TopicPartitions};
 pub use stage::{BatchStage, RecordRejection, StageContext, StageOutcome};
+pub use waiters::Waiter;

@@ -1,0 +1,44 @@
+//! Group commit: many batches that wait for the disk share one fsync.
+//!
+//! Whoever finds no flush under way starts one for all that is written by then; whoever comes meanwhile waits for that
+//! one and, if it began too early for him, for the next. A failed flush fails everybody who waited for it: after a failed
+//! fsync the kernel may have dropped the pages, so the log takes no more appends (as Kafka takes the directory offline).
+
+use super::error::AppendError;
+use super::handle::Inner;
+use millrace_model::Offset;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// The right to flush one partition; held while a flush is under way.
+#[derive(Debug, Default)]
+pub(super) struct Flusher {
+    turn: Mutex<()>,
+}
+
+/// Returns once everything below `upto` is on the disk.
+pub(super) async fn flush_to(partition: &Arc<Inner>, upto: Offset) -> Result<(), AppendError> {
+    if partition.flushed() >= upto {
+        return Ok(());
+    }
+    let _turn = partition.flusher.turn.lock().await;
+    // Whoever had the turn before may have flushed for this one too.
+    if partition.flushed() >= upto {
+        return Ok(());
+    }
+    let Some(task) = partition.writer.lock().await.log()?.flush_task() else {
+        partition.set_flushed(upto);
+        return Ok(());
+    };
+    let (done, outcome) = tokio::sync::oneshot::channel();
+    partition.options.offload.run(Box::new(move || {
+        let _ = done.send(task.run());
+    }));
+    // The offload drops a job only when the node goes down.
+    let flushed = outcome.await.map_err(|_| AppendError::NotLeader)?.inspect_err(|error| {
+        tracing::error!(partition = %partition.name, %error, "flush failed; the partition takes no more appends");
+    })?;
+    partition.writer.lock().await.log()?.flushed(flushed);
+    partition.set_flushed(flushed);
+    Ok(())
+}

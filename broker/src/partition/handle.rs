@@ -1,0 +1,292 @@
+//! What the rest of the broker holds of a partition.
+
+use super::error::AppendError;
+use super::flush::{self, Flusher};
+use super::stage::BatchStage;
+use super::waiters::{Waiter, Waiters};
+use super::writer::{Candidate, Writer};
+use super::{Options, isr};
+use crate::config::kafka_keys::TopicSettings;
+use arc_swap::ArcSwap;
+use futures::FutureExt;
+use millrace_model::{Batch, LeaderEpoch, Offset, PartitionId, Timestamp, TopicPartition};
+use millrace_storage::{Log, LogReader};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
+use std::task::{Context, Poll};
+use tokio::sync::Mutex;
+
+/// Who appends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A producer: its batch is checked record by record and passes the produce stage.
+    Client,
+    /// A coordinator of this broker: its records are its own.
+    Coordinator,
+}
+
+/// Where a batch went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The offset of the batch's first record; for a batch that was there already, the offset it got then.
+    pub base_offset: Offset,
+    /// The offset of the batch's last record.
+    pub last_offset: Offset,
+    /// The broker's time, where the topic stores that in place of the producer's.
+    pub log_append_time: Option<Timestamp>,
+    /// The first offset of the log.
+    pub log_start: Offset,
+    /// Whether the batch had been appended before.
+    pub duplicate: bool,
+}
+
+/// A cheap handle; clones are the same partition.
+#[derive(Clone, Debug)]
+pub struct PartitionHandle(Arc<Inner>);
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) id: TopicPartition,
+    pub(super) topic: Arc<str>,
+    /// `topic-0`, as its directory is called.
+    pub(super) name: String,
+    pub(super) options: Arc<Options>,
+    pub(super) settings: ArcSwap<TopicSettings>,
+    pub(super) writer: Mutex<Writer>,
+    pub(super) flusher: Flusher,
+    reader: LogReader,
+    waiters: Waiters,
+    leader_epoch: AtomicI32,
+    high_watermark: AtomicI64,
+    flushed: AtomicI64,
+}
+
+/// What is known of a partition when its handle is made.
+pub(super) struct Start {
+    pub(super) id: TopicPartition,
+    pub(super) topic: Arc<str>,
+    pub(super) leader_epoch: LeaderEpoch,
+    pub(super) settings: Arc<TopicSettings>,
+    pub(super) stage: Option<Arc<dyn BatchStage>>,
+}
+
+impl PartitionHandle {
+    pub(super) fn new(options: Arc<Options>, start: Start, log: Log) -> Self {
+        let reader = log.reader();
+        let end = reader.end_offset();
+        Self(Arc::new(Inner {
+            name: format!("{}-{}", start.topic, start.id.partition),
+            id: start.id,
+            topic: start.topic,
+            options,
+            settings: ArcSwap::new(start.settings),
+            flusher: Flusher::default(),
+            reader,
+            waiters: Waiters::default(),
+            leader_epoch: AtomicI32::new(start.leader_epoch.get()),
+            high_watermark: AtomicI64::new(end.get()),
+            flushed: AtomicI64::new(log.recovery_point().get()),
+            writer: Mutex::new(Writer::new(log, start.stage)),
+        }))
+    }
+
+    pub(super) fn inner(&self) -> &Arc<Inner> {
+        &self.0
+    }
+
+    /// The partition's place in the cluster.
+    pub fn id(&self) -> TopicPartition {
+        self.0.id
+    }
+
+    /// The topic's name.
+    pub fn topic(&self) -> &Arc<str> {
+        &self.0.topic
+    }
+
+    /// The partition's index.
+    pub fn index(&self) -> PartitionId {
+        self.0.id.partition
+    }
+
+    /// Reads that do not pass through the writer.
+    pub fn reader(&self) -> &LogReader {
+        &self.0.reader
+    }
+
+    /// Records below this offset are committed, and all that consumers see.
+    pub fn high_watermark(&self) -> Offset {
+        Offset::new(self.0.high_watermark.load(Ordering::SeqCst))
+    }
+
+    /// Everything below belongs to a decided transaction. As long as there are no transactions: the high watermark.
+    pub fn last_stable_offset(&self) -> Offset {
+        self.high_watermark()
+    }
+
+    /// The first offset of the log.
+    pub fn log_start(&self) -> Offset {
+        self.0.log_start()
+    }
+
+    /// The epoch in which this node leads the partition.
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.0.leader_epoch()
+    }
+
+    /// What the topic's configuration says.
+    pub fn settings(&self) -> arc_swap::Guard<Arc<TopicSettings>> {
+        self.0.settings.load()
+    }
+
+    /// Leaves a waiter to be woken by the next change. Look at the partition once more after this.
+    pub fn wait(&self, waiter: &Arc<Waiter>) -> Waiting {
+        self.0.waiters.add(waiter);
+        Waiting { partition: self.clone(), waiter: Arc::clone(waiter) }
+    }
+
+    /// Appends a batch. The partition's order is fixed by the order of these calls, not by when the outcome is awaited.
+    /// Without a stage, and with the topic's default of not waiting for the disk, the outcome is there at once.
+    ///
+    /// The outcome comes when the batch is committed as far as one replica can: appended, and on the disk where
+    /// `flush.messages` asks for it.
+    pub fn append(&self, batch: Batch, origin: Origin) -> Append {
+        let candidate = match Candidate::check(&self.0, batch, origin) {
+            Ok(candidate) => candidate,
+            Err(error) => return Append::Done(Some(Err(error))),
+        };
+        // The writer's queue is fair: where others wait, this fails and the batch queues up behind them.
+        if let Ok(mut writer) = self.0.writer.try_lock()
+            && writer.is_direct(origin)
+        {
+            let written = writer.write_now(&self.0, candidate);
+            drop(writer);
+            return match written {
+                Ok(written) if written.flush_upto.is_none() => Append::Done(Some(Ok(written.appended))),
+                Err(error) => Append::Done(Some(Err(error))),
+                Ok(written) => self.pending(Arc::clone(&self.0).finish(written)),
+            };
+        }
+        self.pending(Arc::clone(&self.0).append_in_turn(candidate))
+    }
+
+    /// Polls the future once, so that it stands in the writer's queue when this returns. The poll is outside of tokio's
+    /// budget: a future that yields for fairness would not have queued up.
+    fn pending(&self, append: impl Future<Output = Result<Appended, AppendError>> + Send + 'static) -> Append {
+        let mut append: Pending = Box::pin(append);
+        match tokio::task::unconstrained(append.as_mut()).now_or_never() {
+            Some(done) => Append::Done(Some(done)),
+            None => Append::Pending(append),
+        }
+    }
+}
+
+impl Inner {
+    pub(super) fn leader_epoch(&self) -> LeaderEpoch {
+        LeaderEpoch::new(self.leader_epoch.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_leader_epoch(&self, epoch: LeaderEpoch) {
+        self.leader_epoch.store(epoch.get(), Ordering::Relaxed);
+    }
+
+    pub(super) fn log_start(&self) -> Offset {
+        self.reader.start_offset()
+    }
+
+    pub(super) fn log_end(&self) -> Offset {
+        self.reader.end_offset()
+    }
+
+    pub(super) fn flushed(&self) -> Offset {
+        Offset::new(self.flushed.load(Ordering::Acquire))
+    }
+
+    pub(super) fn set_flushed(&self, upto: Offset) {
+        self.flushed.fetch_max(upto.get(), Ordering::AcqRel);
+    }
+
+    /// After the log's end has moved: commits what can be committed and wakes who waits for it.
+    pub(super) fn advance(&self, end: Offset) {
+        let current = Offset::new(self.high_watermark.load(Ordering::SeqCst));
+        let next = isr::high_watermark(current, end, &[], 1);
+        self.high_watermark.store(next.get(), Ordering::SeqCst);
+        self.waiters.wake();
+    }
+
+    /// Wakes who waits here, for a change other than new records.
+    pub(super) fn wake(&self) {
+        self.waiters.wake();
+    }
+
+    async fn append_in_turn(self: Arc<Self>, candidate: Candidate) -> Result<Appended, AppendError> {
+        let written = {
+            let mut writer = self.writer.lock().await;
+            writer.write(&self, candidate).await?
+        };
+        self.finish(written).await
+    }
+
+    async fn finish(self: Arc<Self>, written: Written) -> Result<Appended, AppendError> {
+        if let Some(upto) = written.flush_upto {
+            flush::flush_to(&self, upto).await?;
+        }
+        Ok(written.appended)
+    }
+}
+
+/// A batch that is in the log, and how far the log must be flushed before it is acked.
+pub(super) struct Written {
+    pub(super) appended: Appended,
+    pub(super) flush_upto: Option<Offset>,
+}
+
+type Pending = Pin<Box<dyn Future<Output = Result<Appended, AppendError>> + Send>>;
+
+/// An append whose place in the order is fixed. Dropping it abandons the outcome: the batch may or may not be appended.
+#[must_use]
+pub enum Append {
+    /// The outcome is there; taken by the poll that returns it.
+    Done(Option<Result<Appended, AppendError>>),
+    /// It takes a stage, a turn or the disk.
+    Pending(Pending),
+}
+
+impl Append {
+    /// The outcome, if it is there without waiting.
+    ///
+    /// # Errors
+    /// The append itself, where it must be awaited.
+    pub fn now(self) -> Result<Result<Appended, AppendError>, Self> {
+        match self {
+            Self::Done(Some(outcome)) => Ok(outcome),
+            other => Err(other),
+        }
+    }
+}
+
+impl Future for Append {
+    type Output = Result<Appended, AppendError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Done(outcome) => outcome.take().map_or(Poll::Pending, Poll::Ready),
+            Self::Pending(append) => append.as_mut().poll(cx),
+        }
+    }
+}
+
+/// A waiter left with a partition; dropping it takes the waiter away.
+#[derive(Debug)]
+pub struct Waiting {
+    partition: PartitionHandle,
+    waiter: Arc<Waiter>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.partition.0.waiters.remove(&self.waiter);
+    }
+}

@@ -1,0 +1,325 @@
+//! All partitions of this node, and how they follow the cluster's metadata.
+//!
+//! Lookups take no lock: the tables are replaced as a whole when topics come and go.
+
+use super::Options;
+use super::handle::{PartitionHandle, Start};
+use super::stage::BatchStage;
+use crate::config::kafka_keys::TopicSettings;
+use arc_swap::ArcSwap;
+use millrace_metadata::{Image, Topic};
+use millrace_model::{LeaderEpoch, NodeId, PartitionId, TopicId, TopicPartition};
+use millrace_storage::{Log, OpenContext, StorageError};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use tokio::sync::{Mutex, watch};
+
+/// Where a topic's produce stage comes from.
+pub trait StageProvider: Send + Sync + fmt::Debug {
+    /// The pipeline of a topic's attachments; none where nothing is attached. A pipeline that cannot run must refuse
+    /// batches, not let them pass.
+    fn produce_stage(&self, topic: &Topic) -> Option<Arc<dyn BatchStage>>;
+}
+
+/// The partitions of one topic that this node has.
+#[derive(Debug)]
+pub struct TopicPartitions {
+    id: TopicId,
+    name: Arc<str>,
+    partitions: Vec<Option<PartitionHandle>>,
+    // What the handles were last brought in line with.
+    topic: Arc<Topic>,
+}
+
+impl TopicPartitions {
+    /// The topic's id.
+    pub fn id(&self) -> TopicId {
+        self.id
+    }
+
+    /// The topic's name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// One of its partitions.
+    pub fn get(&self, partition: PartitionId) -> Option<&PartitionHandle> {
+        self.partitions.get(usize::try_from(partition.get()).ok()?)?.as_ref()
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &PartitionHandle> {
+        self.partitions.iter().flatten()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    by_id: BTreeMap<TopicId, Arc<TopicPartitions>>,
+    by_name: BTreeMap<Arc<str>, TopicId>,
+}
+
+/// All partitions of this node. Clones are the same registry.
+#[derive(Clone, Debug)]
+pub struct Partitions(Arc<Registry>);
+
+#[derive(Debug)]
+struct Registry {
+    node: NodeId,
+    options: Arc<Options>,
+    stages: Arc<dyn StageProvider>,
+    tables: ArcSwap<Tables>,
+    /// The metadata index that the tables are in line with; whoever holds it changes the tables.
+    turn: Mutex<()>,
+    applied: watch::Sender<u64>,
+}
+
+impl Partitions {
+    /// A registry with nothing in it.
+    pub fn new(node: NodeId, options: Options, stages: Arc<dyn StageProvider>) -> Self {
+        Self(Arc::new(Registry {
+            node,
+            options: Arc::new(options),
+            stages,
+            tables: ArcSwap::default(),
+            turn: Mutex::default(),
+            applied: watch::Sender::new(0),
+        }))
+    }
+
+    /// A topic's partitions by its id.
+    pub fn topic(&self, id: TopicId) -> Option<Arc<TopicPartitions>> {
+        self.0.tables.load().by_id.get(&id).cloned()
+    }
+
+    /// A topic's partitions by its name.
+    pub fn topic_named(&self, name: &str) -> Option<Arc<TopicPartitions>> {
+        let tables = self.0.tables.load();
+        tables.by_id.get(tables.by_name.get(name)?).cloned()
+    }
+
+    /// One partition.
+    pub fn get(&self, id: TopicPartition) -> Option<PartitionHandle> {
+        self.0.tables.load().by_id.get(&id.topic)?.get(id.partition).cloned()
+    }
+
+    /// Every partition of this node.
+    pub fn all(&self) -> Vec<PartitionHandle> {
+        self.0.tables.load().by_id.values().flat_map(|topic| topic.iter().cloned()).collect()
+    }
+
+    /// Returns once the partitions are in line with the metadata of at least this index.
+    pub async fn in_line_with(&self, index: u64) {
+        // The sender lives as long as the registry.
+        let _ = self.0.applied.subscribe().wait_for(|applied| *applied >= index).await;
+    }
+
+    /// Brings the partitions in line with an image: opens, creates, reconfigures and removes. Logs are opened beside the
+    /// I/O workers. A partition that cannot be opened is logged and stays away; the others go on.
+    pub async fn follow(&self, image: &Arc<Image>, opened: OpenContexts) {
+        let _turn = self.0.turn.lock().await;
+        if image.index() < *self.0.applied.borrow() {
+            return;
+        }
+        let before = self.0.tables.load_full();
+        let mut after = Tables::default();
+        let mut changed = false;
+        for topic in image.topics() {
+            let entry = match before.by_id.get(&topic.id) {
+                Some(entry) if Arc::ptr_eq(&entry.topic, topic) => Arc::clone(entry),
+                known => {
+                    changed = true;
+                    Arc::new(self.bring_in_line(known, topic, &opened).await)
+                }
+            };
+            after.by_name.insert(Arc::clone(&entry.name), entry.id);
+            after.by_id.insert(entry.id, entry);
+        }
+        let gone: Vec<_> =
+            before.by_id.values().filter(|entry| !after.by_id.contains_key(&entry.id)).cloned().collect();
+        if changed || !gone.is_empty() {
+            self.0.tables.store(Arc::new(after));
+        }
+        for entry in gone {
+            for partition in entry.iter() {
+                self.0.remove(partition).await;
+            }
+        }
+        self.0.applied.send_replace(image.index());
+    }
+
+    /// Closes every partition: no more appends, everything flushed. For a clean shutdown.
+    ///
+    /// # Errors
+    /// The first that a log gave; the others are closed all the same.
+    pub async fn close(&self) -> Result<(), StorageError> {
+        let mut outcome = Ok(());
+        for partition in self.all() {
+            let mut writer = partition.inner().writer.lock().await;
+            let Some(log) = writer.take_log() else { continue };
+            if let Err(error) = log.close() {
+                tracing::error!(partition = %partition.inner().name, %error, "the log did not close cleanly");
+                outcome = outcome.and(Err(error));
+            }
+        }
+        outcome
+    }
+
+    async fn bring_in_line(
+        &self,
+        known: Option<&Arc<TopicPartitions>>,
+        topic: &Arc<Topic>,
+        opened: &OpenContexts,
+    ) -> TopicPartitions {
+        let settings = Arc::new(self.0.settings(topic));
+        let stage = self.0.stages.produce_stage(topic);
+        let name: Arc<str> = Arc::from(topic.name.as_str());
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        let mut to_open = Vec::new();
+        for (index, assigned) in topic.partitions.iter().enumerate() {
+            let index = PartitionId::new(i32::try_from(index).unwrap_or(i32::MAX));
+            if !assigned.replicas.contains(&self.0.node) {
+                partitions.push(None);
+                continue;
+            }
+            if let Some(handle) = known.and_then(|known| known.get(index)) {
+                self.0.reconfigure(handle, assigned.leader_epoch, &settings, stage.clone()).await;
+                partitions.push(Some(handle.clone()));
+                continue;
+            }
+            to_open.push(partitions.len());
+            partitions.push(None);
+        }
+        let starts = to_open.iter().map(|place| {
+            let index = PartitionId::new(i32::try_from(*place).unwrap_or(i32::MAX));
+            let leader_epoch = topic.partitions.get(*place).map_or(LeaderEpoch::new(0), |p| p.leader_epoch);
+            let start = Start {
+                id: TopicPartition { topic: topic.id, partition: index },
+                topic: Arc::clone(&name),
+                leader_epoch,
+                settings: Arc::clone(&settings),
+                stage: stage.clone(),
+            };
+            let context = opened.get(topic.name.as_str(), index);
+            (start, context)
+        });
+        let handles = open_all(&self.0.options, starts.collect()).await;
+        for (place, handle) in to_open.into_iter().zip(handles) {
+            if let Some(slot) = partitions.get_mut(place) {
+                *slot = handle;
+            }
+        }
+        TopicPartitions { id: topic.id, name, partitions, topic: Arc::clone(topic) }
+    }
+}
+
+impl Registry {
+    /// The topic's settings. Configs that the table has come to refuse since they were accepted count as not set: a
+    /// topic is never out of reach for its configuration.
+    fn settings(&self, topic: &Topic) -> TopicSettings {
+        let resolved = TopicSettings::resolve(&topic.config, &self.options.keys);
+        resolved.unwrap_or_else(|error| {
+            tracing::error!(topic = %topic.name, %error, "the topic's configs are not valid; it runs on the broker's");
+            self.options.defaults.clone()
+        })
+    }
+
+    async fn reconfigure(
+        &self,
+        handle: &PartitionHandle,
+        epoch: LeaderEpoch,
+        settings: &Arc<TopicSettings>,
+        stage: Option<Arc<dyn BatchStage>>,
+    ) {
+        let inner = handle.inner();
+        // The turn of the writer is the border between two batches: none sees half of the change.
+        let mut writer = inner.writer.lock().await;
+        if let Ok(log) = writer.log() {
+            log.set_config(self.options.log_config(settings));
+        }
+        writer.stage = stage;
+        inner.settings.store(Arc::clone(settings));
+        inner.set_leader_epoch(epoch);
+        inner.wake();
+    }
+
+    async fn remove(&self, handle: &PartitionHandle) {
+        let inner = handle.inner();
+        let Some(log) = inner.writer.lock().await.take_log() else { return };
+        inner.wake();
+        match log.delete() {
+            Ok(deleted) => {
+                let delay = inner.settings.load().file_delete_delay;
+                let offload = Arc::clone(&self.options.offload);
+                let name = inner.name.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    offload.run(Box::new(move || {
+                        if let Err(error) = deleted.remove() {
+                            tracing::warn!(partition = %name, %error, "a deleted partition stays on the disk");
+                        }
+                    }));
+                });
+            }
+            Err(error) => tracing::error!(partition = %inner.name, %error, "a deleted partition stays on the disk"),
+        }
+    }
+}
+
+/// How the logs that a starting node finds are to be opened; partitions not named here are new.
+#[derive(Clone, Debug, Default)]
+pub struct OpenContexts {
+    contexts: BTreeMap<(String, PartitionId), OpenContext>,
+}
+
+impl OpenContexts {
+    /// Sets how one partition's log is opened.
+    pub fn insert(&mut self, topic: &str, partition: PartitionId, context: OpenContext) {
+        self.contexts.insert((topic.to_owned(), partition), context);
+    }
+
+    fn get(&self, topic: &str, partition: PartitionId) -> OpenContext {
+        self.contexts.get(&(topic.to_owned(), partition)).cloned().unwrap_or_default()
+    }
+}
+
+/// Opens logs beside the I/O workers, in as many jobs as there are cores to do them.
+async fn open_all(options: &Arc<Options>, starts: Vec<(Start, OpenContext)>) -> Vec<Option<PartitionHandle>> {
+    const JOBS: usize = 2;
+    let per_job = starts.len().div_ceil(JOBS).max(1);
+    let mut starts = starts.into_iter();
+    let mut jobs = Vec::new();
+    loop {
+        let part: Vec<_> = starts.by_ref().take(per_job).collect();
+        if part.is_empty() {
+            break;
+        }
+        let (done, handles) = tokio::sync::oneshot::channel();
+        let options = Arc::clone(options);
+        let offload = Arc::clone(&options.offload);
+        offload.run(Box::new(move || {
+            let handles: Vec<_> = part.into_iter().map(|(start, context)| open(&options, start, context)).collect();
+            let _ = done.send(handles);
+        }));
+        jobs.push(handles);
+    }
+    let mut handles = Vec::new();
+    for job in jobs {
+        handles.extend(job.await.unwrap_or_default());
+    }
+    handles
+}
+
+fn open(options: &Arc<Options>, start: Start, context: OpenContext) -> Option<PartitionHandle> {
+    let dir = options.data_dir.join(format!("{}-{}", start.topic, start.id.partition));
+    let config = options.log_config(&start.settings);
+    let disk = Arc::clone(&options.disk);
+    match Log::open(disk, Arc::clone(&options.clock), dir, config, context) {
+        Ok(log) => Some(PartitionHandle::new(Arc::clone(options), start, log)),
+        Err(error) => {
+            tracing::error!(topic = %start.topic, partition = %start.id.partition, %error, "a partition cannot be opened");
+            None
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The single writer: what happens to a batch between the producer and the log, in this order.
+//!
+//! 1. Checksum and form are checked on the batch as produced, before its turn comes ([`Candidate`]).
+//! 2. The producer's sequence is checked, on the batch as produced: a retry is recognised whatever the stage makes of it.
+//! 3. The attached stage sees the batch; it may replace or refuse it.
+//! 4. The topic's timestamp type and codec are applied.
+//! 5. Offsets are assigned and the batch is appended.
+//!
+//! The writer is held from 2 to 5, so the next batch's sequence is checked against a log that has this one.
+
+use super::error::AppendError;
+use super::handle::{Appended, Inner, Origin, Written};
+use super::stage::{BatchStage, StageContext, StageOutcome};
+use super::validate;
+use crate::config::kafka_keys::{TimestampType, TopicSettings};
+use millrace_model::{Batch, Offset, Timestamp};
+use millrace_storage::{Log, SequenceCheck};
+use std::sync::Arc;
+
+/// A batch whose form has been checked.
+pub(super) struct Candidate {
+    batch: Batch,
+    origin: Origin,
+    now: Timestamp,
+    /// The largest timestamp, where the producer had it wrong.
+    restamp: Option<Timestamp>,
+}
+
+impl Candidate {
+    /// Step 1.
+    pub(super) fn check(partition: &Inner, batch: Batch, origin: Origin) -> Result<Self, AppendError> {
+        let now = partition.options.clock.now();
+        let restamp = match origin {
+            Origin::Client => validate::produced(&batch, &partition.settings.load(), now)?,
+            Origin::Coordinator => None,
+        };
+        Ok(Self { batch, origin, now, restamp })
+    }
+}
+
+/// The only owner of a partition's log.
+#[derive(Debug)]
+pub(super) struct Writer {
+    /// Taken when the partition leaves this node: what is queued behind then gets no more into it.
+    log: Option<Log>,
+    pub(super) stage: Option<Arc<dyn BatchStage>>,
+}
+
+impl Writer {
+    pub(super) fn new(log: Log, stage: Option<Arc<dyn BatchStage>>) -> Self {
+        Self { log: Some(log), stage }
+    }
+
+    /// The log, as long as the partition is this node's.
+    pub(super) fn log(&mut self) -> Result<&mut Log, AppendError> {
+        self.log.as_mut().ok_or(AppendError::NotLeader)
+    }
+
+    /// Takes the log away: nothing is appended after this.
+    pub(super) fn take_log(&mut self) -> Option<Log> {
+        self.log.take()
+    }
+
+    /// Whether a batch from there goes to the log without waiting for a stage.
+    pub(super) fn is_direct(&self, origin: Origin) -> bool {
+        self.stage.is_none() || origin == Origin::Coordinator
+    }
+
+    /// Steps 2, 4 and 5.
+    pub(super) fn write_now(&mut self, partition: &Inner, candidate: Candidate) -> Result<Written, AppendError> {
+        match self.recognise(partition, &candidate.batch)? {
+            Some(duplicate) => Ok(duplicate),
+            None => self.store(partition, candidate),
+        }
+    }
+
+    /// Steps 2 to 5.
+    pub(super) async fn write(&mut self, partition: &Inner, mut candidate: Candidate) -> Result<Written, AppendError> {
+        if let Some(duplicate) = self.recognise(partition, &candidate.batch)? {
+            return Ok(duplicate);
+        }
+        if let (Some(stage), Origin::Client) = (&self.stage, candidate.origin) {
+            let topic = Arc::clone(&partition.topic);
+            let context = StageContext { topic, partition: partition.id.partition, now: candidate.now };
+            match stage.run(candidate.batch.clone(), context).await {
+                StageOutcome::Unchanged => {}
+                StageOutcome::Replaced(batch) => {
+                    validate::fits(&batch, &partition.settings.load())?;
+                    // Its largest timestamp was taken from its own records.
+                    candidate = Candidate { batch, restamp: None, ..candidate };
+                }
+                StageOutcome::Rejected { records, message } => return Err(AppendError::Invalid { records, message }),
+            }
+        }
+        self.store(partition, candidate)
+    }
+
+    /// Step 2. A batch that is in the log already needs no more.
+    fn recognise(&mut self, partition: &Inner, batch: &Batch) -> Result<Option<Written>, AppendError> {
+        let log = self.log()?;
+        if !batch.header().producer_id.is_some() {
+            return Ok(None);
+        }
+        match log.check_producer(batch.header())? {
+            SequenceCheck::New => Ok(None),
+            SequenceCheck::Duplicate { base_offset, last_offset, timestamp } => Ok(Some(Written {
+                appended: Appended {
+                    base_offset,
+                    last_offset,
+                    log_append_time: stamps(&partition.settings.load()).then_some(timestamp),
+                    log_start: partition.log_start(),
+                    duplicate: true,
+                },
+                flush_upto: must_flush(partition, partition.log_end()).then(|| last_offset.next()),
+            })),
+        }
+    }
+
+    /// Steps 4 and 5.
+    fn store(&mut self, partition: &Inner, candidate: Candidate) -> Result<Written, AppendError> {
+        let Candidate { batch, origin, now, restamp } = candidate;
+        let settings = partition.settings.load();
+        let batch = match origin {
+            Origin::Client => validate::as_stored(batch, restamp, &settings, now)?,
+            Origin::Coordinator => batch,
+        };
+        let appended = self.log()?.append(std::slice::from_ref(&batch), partition.leader_epoch())?;
+        let end = appended.last_offset.next();
+        partition.advance(end);
+        Ok(Written {
+            appended: Appended {
+                base_offset: appended.base_offset,
+                last_offset: appended.last_offset,
+                log_append_time: stamps(&settings).then_some(now),
+                log_start: partition.log_start(),
+                duplicate: false,
+            },
+            flush_upto: must_flush(partition, end).then_some(end),
+        })
+    }
+}
+
+/// Whether so much is written and not on the disk that `flush.messages` asks for a flush before the ack.
+fn must_flush(partition: &Inner, end: Offset) -> bool {
+    let every = partition.settings.load().flush_messages;
+    every.is_some_and(|every| end.since(partition.flushed()) >= i64::try_from(every).unwrap_or(i64::MAX))
+}
+
+fn stamps(settings: &TopicSettings) -> bool {
+    settings.timestamp_type == TimestampType::LogAppendTime
+}
