@@ -16,10 +16,20 @@
 //! Absent here: requests, sockets, the high watermark (a reader is told how far it may read), plugins, threads.
 
 mod config;
+mod epochs;
 mod error;
 pub mod io;
 mod log;
+mod producers;
+mod reader;
+mod retention;
+mod segment;
+mod tail;
+mod walk;
 
 pub use config::{Cleanup, LogConfig};
 pub use error::{ProducerError, ReadError, StorageError};
-pub use log::{Appended, DeletedDir, FileSlice, FlushTask, Log, LogReader, OpenContext, Retained, SequenceCheck};
+pub use log::{Appended, DeletedDir, FlushTask, Log, OpenContext, Recovered, Retained};
+pub use producers::{ProducerFacts, SequenceCheck};
+pub use reader::{FileSlice, LogReader};
+pub use segment::FileCache;

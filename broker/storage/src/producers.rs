@@ -1,0 +1,300 @@
+//! What idempotent producers wrote last, so that a retried batch is recognised and a gap is refused (KIP-98).
+//!
+//! A snapshot is Kafka's (version 1):
+//!
+//! ```text
+//! 0  version      i16 = 1
+//! 2  crc          u32   CRC-32C of all that follows
+//! 6  entry count  i32
+//!    producer id i64, epoch i16, last sequence i32, last offset i64, offset delta i32, timestamp i64,
+//!    coordinator epoch i32, first offset of the current transaction i64 (−1: none)
+//! ```
+//!
+//! Kafka keeps one batch of each producer in it. Here a producer has an entry for each of its last five batches, oldest
+//! first, so that a retry is recognised after a restart too; Kafka, reading such a file, is left with the last one.
+
+use crate::ProducerError;
+use millrace_model::batch::add_sequence;
+use millrace_model::{BatchHeader, Offset, ProducerEpoch, ProducerId, Timestamp};
+use std::collections::BTreeMap;
+
+/// How many batches of a producer are remembered: as many as a client may have in flight.
+const REMEMBERED: usize = 5;
+const ENTRY_LEN: usize = 46;
+const ENTRIES_FROM: usize = 10;
+const CRC_FROM: usize = 6;
+
+/// What a batch's sequence numbers say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SequenceCheck {
+    /// It is to be appended.
+    New,
+    /// It is in the log already: this is where.
+    Duplicate {
+        /// The first record's offset.
+        base_offset: Offset,
+        /// The last record's offset.
+        last_offset: Offset,
+        /// The batch's largest timestamp.
+        timestamp: Timestamp,
+    },
+}
+
+/// A producer as the log knows it, for who asks (DescribeProducers).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerFacts {
+    /// The producer.
+    pub id: ProducerId,
+    /// Its epoch.
+    pub epoch: ProducerEpoch,
+    /// Its last record's sequence; −1 where it wrote none in this epoch.
+    pub last_sequence: i32,
+    /// When it last wrote.
+    pub last_timestamp: Timestamp,
+    /// The coordinator's epoch in its last transaction marker; −1 for none.
+    pub coordinator_epoch: i32,
+    /// Where its open transaction begins.
+    pub transaction_start: Option<Offset>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Written {
+    last_sequence: i32,
+    last_offset: i64,
+    offset_delta: i32,
+    timestamp: i64,
+}
+
+impl Written {
+    fn first_sequence(&self) -> i32 {
+        // Sequences wrap at 2³¹.
+        self.last_sequence.wrapping_sub(self.offset_delta) & i32::MAX
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Producer {
+    epoch: ProducerEpoch,
+    /// Oldest first; the first `len` count.
+    written: [Written; REMEMBERED],
+    len: u8,
+    coordinator_epoch: i32,
+    transaction_start: Option<Offset>,
+    last_timestamp: Timestamp,
+}
+
+impl Producer {
+    fn new(epoch: ProducerEpoch) -> Self {
+        Self {
+            epoch,
+            written: [Written::default(); REMEMBERED],
+            len: 0,
+            coordinator_epoch: -1,
+            transaction_start: None,
+            last_timestamp: Timestamp::NONE,
+        }
+    }
+
+    fn written(&self) -> &[Written] {
+        self.written.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    fn push(&mut self, written: Written) {
+        if usize::from(self.len) == REMEMBERED {
+            self.written.rotate_left(1);
+        } else {
+            self.len += 1;
+        }
+        if let Some(last) = usize::from(self.len).checked_sub(1).and_then(|last| self.written.get_mut(last)) {
+            *last = written;
+        }
+    }
+
+    fn enter(&mut self, epoch: ProducerEpoch) {
+        if epoch != self.epoch {
+            self.epoch = epoch;
+            self.len = 0;
+        }
+    }
+}
+
+/// All producers of one log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Producers(BTreeMap<ProducerId, Producer>);
+
+impl Producers {
+    /// Holds a client's batch against what its producer wrote before.
+    pub(crate) fn check(&self, header: &BatchHeader) -> Result<SequenceCheck, ProducerError> {
+        let id = header.producer_id;
+        if !id.is_some() {
+            return Ok(SequenceCheck::New);
+        }
+        if header.producer_epoch < ProducerEpoch::new(0) || header.base_sequence < 0 {
+            let (epoch, sequence) = (header.producer_epoch, header.base_sequence);
+            return Err(ProducerError::Malformed { id, epoch, sequence });
+        }
+        // A producer that is not known may begin anywhere: its records may have been deleted.
+        let Some(producer) = self.0.get(&id) else { return Ok(SequenceCheck::New) };
+        if header.producer_epoch < producer.epoch {
+            return Err(ProducerError::Fenced { id, current: producer.epoch, got: header.producer_epoch });
+        }
+        let got = header.base_sequence;
+        let out_of_order =
+            |expected| Err(ProducerError::OutOfOrder { id, epoch: header.producer_epoch, expected, got });
+        if header.producer_epoch > producer.epoch {
+            return if got == 0 { Ok(SequenceCheck::New) } else { out_of_order(0) };
+        }
+        let last_sequence = header.last_sequence();
+        let known = producer.written().iter().rev();
+        if let Some(written) = known.into_iter().find(|w| w.first_sequence() == got && w.last_sequence == last_sequence)
+        {
+            return Ok(SequenceCheck::Duplicate {
+                base_offset: Offset::new(written.last_offset - i64::from(written.offset_delta)),
+                last_offset: Offset::new(written.last_offset),
+                timestamp: Timestamp::new(written.timestamp),
+            });
+        }
+        // After nothing but a transaction marker, as after a new epoch, sequences begin at 0.
+        let expected = producer.written().last().map_or(0, |last| add_sequence(last.last_sequence, 1));
+        if got == expected { Ok(SequenceCheck::New) } else { out_of_order(expected) }
+    }
+
+    /// Notes a batch that is in the log. `base_offset` is where it went.
+    pub(crate) fn update(&mut self, header: &BatchHeader, base_offset: Offset) {
+        if !header.producer_id.is_some() {
+            return;
+        }
+        let producer = self.0.entry(header.producer_id).or_insert_with(|| Producer::new(header.producer_epoch));
+        if header.producer_epoch < producer.epoch {
+            return;
+        }
+        producer.enter(header.producer_epoch);
+        producer.last_timestamp = header.max_timestamp;
+        if header.attributes.is_control() {
+            producer.transaction_start = None;
+            return;
+        }
+        if header.attributes.is_transactional() && producer.transaction_start.is_none() {
+            producer.transaction_start = Some(base_offset);
+        }
+        producer.push(Written {
+            last_sequence: header.last_sequence(),
+            last_offset: base_offset.plus(header.last_offset_delta.into()).get(),
+            offset_delta: header.last_offset_delta,
+            timestamp: header.max_timestamp.get(),
+        });
+    }
+
+    /// Forgets producers that have been idle for `after_ms`.
+    pub(crate) fn expire(&mut self, now: Timestamp, after_ms: i64) {
+        self.0.retain(|_, producer| {
+            producer.transaction_start.is_some() || now.since(producer.last_timestamp) < after_ms
+        });
+    }
+
+    /// All producers.
+    pub(crate) fn facts(&self) -> impl Iterator<Item = ProducerFacts> {
+        self.0.iter().map(|(&id, producer)| ProducerFacts {
+            id,
+            epoch: producer.epoch,
+            last_sequence: producer.written().last().map_or(-1, |last| last.last_sequence),
+            last_timestamp: producer.last_timestamp,
+            coordinator_epoch: producer.coordinator_epoch,
+            transaction_start: producer.transaction_start,
+        })
+    }
+
+    /// The bytes of a snapshot.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(ENTRIES_FROM + self.0.len() * ENTRY_LEN * 2);
+        out.extend_from_slice(&[0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let mut count = 0_i32;
+        for (&id, producer) in &self.0 {
+            let nothing = [Written {
+                last_sequence: -1,
+                last_offset: -1,
+                offset_delta: 0,
+                timestamp: producer.last_timestamp.get(),
+            }];
+            let written = if producer.len == 0 { &nothing } else { producer.written() };
+            for (i, one) in written.iter().enumerate() {
+                // The producer's own time stands in its last entry: a marker moves it without a batch.
+                let last = i + 1 == written.len();
+                let timestamp = if last { producer.last_timestamp.get() } else { one.timestamp };
+                out.extend_from_slice(&id.get().to_be_bytes());
+                out.extend_from_slice(&producer.epoch.get().to_be_bytes());
+                out.extend_from_slice(&one.last_sequence.to_be_bytes());
+                out.extend_from_slice(&one.last_offset.to_be_bytes());
+                out.extend_from_slice(&one.offset_delta.to_be_bytes());
+                out.extend_from_slice(&timestamp.to_be_bytes());
+                out.extend_from_slice(&producer.coordinator_epoch.to_be_bytes());
+                out.extend_from_slice(&producer.transaction_start.map_or(-1, Offset::get).to_be_bytes());
+                count += 1;
+            }
+        }
+        put(&mut out, CRC_FROM, count.to_be_bytes());
+        let crc = millrace_model::batch::crc(out.get(CRC_FROM..).unwrap_or_default());
+        put(&mut out, 2, crc.to_be_bytes());
+        out
+    }
+
+    /// Reads a snapshot's bytes; the error says what is wrong with them.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let mut read = Reader(bytes);
+        let version = i16::from_be_bytes(read.take()?);
+        if version != 1 {
+            return Err(format!("snapshot version {version} is not known"));
+        }
+        let expected = u32::from_be_bytes(read.take()?);
+        let found = millrace_model::batch::crc(read.0);
+        if found != expected {
+            return Err(format!("checksum {found:#010x} does not match the snapshot's {expected:#010x}"));
+        }
+        let count = i32::from_be_bytes(read.take()?);
+        if usize::try_from(count).ok().and_then(|count| count.checked_mul(ENTRY_LEN)) != Some(read.0.len()) {
+            return Err(format!("{count} entries do not take {} bytes", read.0.len()));
+        }
+        let mut producers = Self::default();
+        for _ in 0..count {
+            producers.decode_entry(&mut read)?;
+        }
+        Ok(producers)
+    }
+
+    fn decode_entry(&mut self, read: &mut Reader<'_>) -> Result<(), String> {
+        let id = ProducerId::new(i64::from_be_bytes(read.take()?));
+        let epoch = ProducerEpoch::new(i16::from_be_bytes(read.take()?));
+        let last_sequence = i32::from_be_bytes(read.take()?);
+        let last_offset = i64::from_be_bytes(read.take()?);
+        let offset_delta = i32::from_be_bytes(read.take()?);
+        let timestamp = i64::from_be_bytes(read.take()?);
+        let coordinator_epoch = i32::from_be_bytes(read.take()?);
+        let transaction_start = i64::from_be_bytes(read.take()?);
+        let producer = self.0.entry(id).or_insert_with(|| Producer::new(epoch));
+        producer.enter(epoch);
+        producer.coordinator_epoch = coordinator_epoch;
+        producer.transaction_start = (transaction_start >= 0).then(|| Offset::new(transaction_start));
+        producer.last_timestamp = Timestamp::new(timestamp);
+        if last_offset >= 0 {
+            producer.push(Written { last_sequence, last_offset, offset_delta, timestamp });
+        }
+        Ok(())
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        let (field, rest) =
+            self.0.split_first_chunk().ok_or_else(|| format!("{} bytes are left of {N}", self.0.len()))?;
+        self.0 = rest;
+        Ok(*field)
+    }
+}
+
+fn put<const N: usize>(out: &mut [u8], from: usize, field: [u8; N]) {
+    if let Some(place) = out.get_mut(from..from + N) {
+        place.copy_from_slice(&field);
+    }
+}

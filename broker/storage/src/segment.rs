@@ -1,0 +1,565 @@
+//! One segment: its log file and the two sparse indexes beside it.
+//!
+//! ```text
+//! .index      8 bytes an entry: offset relative to the segment's first i32, position i32. The entry names the last offset of
+//!             the batch that begins at the position.
+//! .timeindex  12 bytes an entry: the largest timestamp so far i64, relative last offset of the batch that has it i32.
+//! ```
+//!
+//! Both grow strictly from entry to entry. Kafka maps them; here they are searched with a few positioned reads, which cost about
+//! as much as the page faults of a fresh mapping, leave nothing resident, and cannot fault where a file is cut.
+//!
+//! Invariants:
+//! - Only the writer changes a segment, and only until it is sealed. `size` counts whole batches only.
+//! - An index entry is written after the batch that it points to. Entries not yet written cost a longer walk, no more.
+//! - Files are opened when they are needed; [`FileCache`] bounds how many sealed segments stay open.
+
+use crate::StorageError;
+use crate::io::{Disk, DiskFile, Open};
+use crate::walk::{LOOKUP, SCAN, Step, Walk};
+use millrace_model::{BatchHeader, Offset, Timestamp};
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+pub(crate) const INDEX_ENTRY: u64 = 8;
+pub(crate) const TIME_ENTRY: u64 = 12;
+const NOT_COUNTED: u32 = u32::MAX;
+/// Index entries that one read brings in.
+const PAGE_ENTRIES: u32 = 512;
+
+/// A partition's directory on its disk.
+#[derive(Debug)]
+pub(crate) struct Dir {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) path: PathBuf,
+}
+
+impl Dir {
+    pub(crate) fn file(&self, base: Offset, extension: &str) -> PathBuf {
+        self.path.join(format!("{:020}.{extension}", base.get()))
+    }
+}
+
+/// Locks a mutex whose holders never leave it half changed.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Which of a segment's files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Log,
+    Index,
+    TimeIndex,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 3] = [Self::Log, Self::Index, Self::TimeIndex];
+
+    pub(crate) const fn extension(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Index => "index",
+            Self::TimeIndex => "timeindex",
+        }
+    }
+}
+
+/// The largest timestamp of a segment, and the last offset of the batch that has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MaxTimestamp {
+    pub(crate) timestamp: Timestamp,
+    pub(crate) offset: Offset,
+}
+
+#[derive(Debug, Default)]
+struct Files {
+    log: Option<Arc<dyn DiskFile>>,
+    index: Option<Arc<dyn DiskFile>>,
+    time_index: Option<Arc<dyn DiskFile>>,
+}
+
+/// One segment.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) base: Offset,
+    dir: Arc<Dir>,
+    files: Mutex<Files>,
+    size: AtomicU64,
+    index_entries: AtomicU32,
+    time_entries: AtomicU32,
+    max_timestamp: Mutex<Option<MaxTimestamp>>,
+    sealed: AtomicBool,
+    cached: AtomicBool,
+    rebuilding: Mutex<bool>,
+}
+
+impl Segment {
+    pub(crate) fn new(dir: Arc<Dir>, base: Offset, size: u64, sealed: bool) -> Self {
+        Self {
+            base,
+            dir,
+            files: Mutex::default(),
+            size: AtomicU64::new(size),
+            index_entries: AtomicU32::new(NOT_COUNTED),
+            time_entries: AtomicU32::new(NOT_COUNTED),
+            max_timestamp: Mutex::new(None),
+            sealed: AtomicBool::new(sealed),
+            cached: AtomicBool::new(false),
+            rebuilding: Mutex::new(false),
+        }
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_size(&self, size: u64) {
+        self.size.store(size, Ordering::Release);
+    }
+
+    /// Tells readers how many entries the index files have, and what the largest timestamp is.
+    pub(crate) fn set_indexed(&self, index_entries: u32, time_entries: u32) {
+        self.time_entries.store(time_entries, Ordering::Release);
+        self.index_entries.store(index_entries, Ordering::Release);
+    }
+
+    pub(crate) fn set_max_timestamp(&self, max: MaxTimestamp) {
+        *lock(&self.max_timestamp) = Some(max);
+    }
+
+    pub(crate) fn seal(&self) {
+        self.sealed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn path(&self, kind: Kind) -> PathBuf {
+        self.dir.file(self.base, kind.extension())
+    }
+
+    /// One of the files, opened if it is not, as `how` says.
+    pub(crate) fn open(self: &Arc<Self>, kind: Kind, how: Open) -> io::Result<Arc<dyn DiskFile>> {
+        let mut files = lock(&self.files);
+        let slot = match kind {
+            Kind::Log => &mut files.log,
+            Kind::Index => &mut files.index,
+            Kind::TimeIndex => &mut files.time_index,
+        };
+        if let Some(file) = slot {
+            return Ok(Arc::clone(file));
+        }
+        let file = self.dir.disk.open(&self.path(kind), how)?;
+        *slot = Some(Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// The file for a reader; a sealed segment's counts against the cache.
+    pub(crate) fn read_file(
+        self: &Arc<Self>,
+        kind: Kind,
+        cache: &FileCache,
+    ) -> Result<Arc<dyn DiskFile>, StorageError> {
+        if self.sealed.load(Ordering::Acquire) && !self.cached.swap(true, Ordering::AcqRel) {
+            cache.admit(self);
+        }
+        self.open(kind, Open::Write).map_err(StorageError::io("open", self.path(kind)))
+    }
+
+    /// Lets go of the open files. Whoever reads from one of them keeps it.
+    pub(crate) fn release_files(&self) {
+        *lock(&self.files) = Files::default();
+        self.cached.store(false, Ordering::Release);
+    }
+
+    /// The first batch whose last offset is `target` or later: its position and header. `None` at the end of `upto` bytes.
+    pub(crate) fn find(
+        self: &Arc<Self>,
+        target: Offset,
+        upto: u64,
+        cache: &FileCache,
+    ) -> Result<Option<(u64, BatchHeader)>, StorageError> {
+        match self.find_once(target, upto, cache) {
+            Err(StorageError::Corrupt { reason, .. }) if self.sealed.load(Ordering::Acquire) => {
+                tracing::warn!(path = %self.path(Kind::Index).display(), %reason, "index does not fit its log and is built anew");
+                self.rebuild(cache)?;
+                self.find_once(target, upto, cache)
+            }
+            other => other,
+        }
+    }
+
+    fn find_once(
+        self: &Arc<Self>,
+        target: Offset,
+        upto: u64,
+        cache: &FileCache,
+    ) -> Result<Option<(u64, BatchHeader)>, StorageError> {
+        let from = self.index_floor(target, upto, cache)?;
+        let (file, path) = (self.read_file(Kind::Log, cache)?, self.path(Kind::Log));
+        let mut walk = Walk::new(&*file, &path, from, upto, self.base, LOOKUP, false);
+        loop {
+            let position = walk.position();
+            match walk.step()? {
+                Step::Batch(header) if header.last_offset() >= target => return Ok(Some((position, header))),
+                Step::Batch(_) => {}
+                Step::End => return Ok(None),
+                Step::Torn(reason) => return Err(StorageError::Corrupt { path, position, reason }),
+            }
+        }
+    }
+
+    /// A position from which a walk reaches the batch that holds `target`.
+    fn index_floor(self: &Arc<Self>, target: Offset, upto: u64, cache: &FileCache) -> Result<u64, StorageError> {
+        if target <= self.base {
+            return Ok(0);
+        }
+        let entries = self.index_entries(cache)?;
+        let target = target.since(self.base);
+        let found = self.search(Kind::Index, entries, cache, |entry| {
+            let (relative, position) = parse_index(entry);
+            i64::from(relative) <= target && u64::from(position) < upto
+        })?;
+        Ok(found.map_or(0, |entry| u64::from(parse_index(&entry).1)))
+    }
+
+    /// The offset behind which the first record with `target` or a later timestamp is.
+    pub(crate) fn time_floor(self: &Arc<Self>, target: Timestamp, cache: &FileCache) -> Result<Offset, StorageError> {
+        let entries = self.time_entries(cache)?;
+        let found = self.search(Kind::TimeIndex, entries, cache, |entry| parse_time(entry).0 <= target)?;
+        Ok(found.map_or(self.base, |entry| self.base.plus(parse_time(&entry).1.into())))
+    }
+
+    /// The largest timestamp; `None` where no record has one.
+    pub(crate) fn max_timestamp(self: &Arc<Self>, cache: &FileCache) -> Result<Option<MaxTimestamp>, StorageError> {
+        if let Some(max) = *lock(&self.max_timestamp) {
+            return Ok((max.timestamp > Timestamp::NONE).then_some(max));
+        }
+        let max = match self.last_entry(Kind::TimeIndex, self.time_entries(cache)?, cache)? {
+            Some(entry) => {
+                let (timestamp, relative) = parse_time(&entry);
+                MaxTimestamp { timestamp, offset: self.base.plus(relative.into()) }
+            }
+            None => MaxTimestamp { timestamp: Timestamp::NONE, offset: self.base },
+        };
+        self.set_max_timestamp(max);
+        Ok((max.timestamp > Timestamp::NONE).then_some(max))
+    }
+
+    /// When the log file was last written.
+    pub(crate) fn modified(&self) -> Result<Timestamp, StorageError> {
+        let path = self.path(Kind::Log);
+        let stat = self.dir.disk.stat(&path).map_err(StorageError::io("stat", path))?;
+        Ok(Timestamp::new(stat.modified_ms))
+    }
+
+    pub(crate) fn index_entries(self: &Arc<Self>, cache: &FileCache) -> Result<u32, StorageError> {
+        self.entries(Kind::Index, cache)
+    }
+
+    pub(crate) fn time_entries(self: &Arc<Self>, cache: &FileCache) -> Result<u32, StorageError> {
+        self.entries(Kind::TimeIndex, cache)
+    }
+
+    /// The last of so many entries.
+    pub(crate) fn last_entry(
+        self: &Arc<Self>,
+        kind: Kind,
+        entries: u32,
+        cache: &FileCache,
+    ) -> Result<Option<[u8; 12]>, StorageError> {
+        let Some(last) = entries.checked_sub(1) else { return Ok(None) };
+        Ok(Some(self.entry(&*self.read_file(kind, cache)?, kind, last)?))
+    }
+
+    /// Counts the entries of an index file for which `holds`, which holds for a prefix of them, and reads the last of them. `None` where
+    /// there is none or no file.
+    pub(crate) fn last_entry_where(
+        self: &Arc<Self>,
+        kind: Kind,
+        cache: &FileCache,
+        holds: impl Fn(&[u8; 12]) -> bool,
+    ) -> Result<Option<(u32, [u8; 12])>, StorageError> {
+        let path = self.path(kind);
+        let file = match self.open(kind, Open::Write) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StorageError::io("open", path)(error)),
+        };
+        let len = file.len().map_err(StorageError::io("stat", &path))?;
+        let slots = u32::try_from(len / entry_len(kind)).unwrap_or(NOT_COUNTED - 1);
+        // Kafka extends the files of the active segment with zeros, which stay after a crash. No real entry is all zeros.
+        let entries = partition_point(slots, |at| {
+            let entry = self.entry(&*file, kind, at)?;
+            Ok(entry.iter().any(|byte| *byte != 0) && holds(&entry))
+        })?;
+        Ok(self.last_entry(kind, entries, cache)?.map(|entry| (entries, entry)))
+    }
+
+    fn entries(self: &Arc<Self>, kind: Kind, cache: &FileCache) -> Result<u32, StorageError> {
+        let counted = match kind {
+            Kind::TimeIndex => &self.time_entries,
+            _ => &self.index_entries,
+        };
+        match counted.load(Ordering::Acquire) {
+            NOT_COUNTED => {}
+            known => return Ok(known),
+        }
+        match self.count(kind, cache) {
+            Ok(Some(entries)) => counted.store(entries, Ordering::Release),
+            Ok(None) => self.rebuild(cache)?,
+            Err(error) => return Err(error),
+        }
+        Ok(match counted.load(Ordering::Acquire) {
+            NOT_COUNTED => 0,
+            known => known,
+        })
+    }
+
+    /// Counts the entries of an index file; `None` where the file is missing or cannot be right.
+    pub(crate) fn count(self: &Arc<Self>, kind: Kind, cache: &FileCache) -> Result<Option<u32>, StorageError> {
+        let path = self.path(kind);
+        let file = match self.open(kind, Open::Write) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StorageError::io("open", path)(error)),
+        };
+        let len = file.len().map_err(StorageError::io("stat", &path))?;
+        let slots = u32::try_from(len / entry_len(kind)).unwrap_or(NOT_COUNTED - 1);
+        // Kafka extends the files of the active segment with zeros, which stay after a crash. No real entry is all zeros.
+        let filled = partition_point(slots, |at| Ok(self.entry(&*file, kind, at)?.iter().any(|byte| *byte != 0)))?;
+        let Some(last) = self.last_entry(kind, filled, cache)? else { return Ok(Some(0)) };
+        let sane = match kind {
+            Kind::TimeIndex => parse_time(&last).0 >= Timestamp::new(0),
+            _ => parse_index(&last).0 >= 0 && u64::from(parse_index(&last).1) < self.size(),
+        };
+        Ok(sane.then_some(filled))
+    }
+
+    /// The last of the first `entries` entries for which `holds`, which holds for a prefix of them.
+    fn search(
+        self: &Arc<Self>,
+        kind: Kind,
+        entries: u32,
+        cache: &FileCache,
+        holds: impl Fn(&[u8; 12]) -> bool,
+    ) -> Result<Option<[u8; 12]>, StorageError> {
+        if entries == 0 {
+            return Ok(None);
+        }
+        let file = self.read_file(kind, cache)?;
+        let pages = entries.div_ceil(PAGE_ENTRIES);
+        // The last page whose first entry holds; then one read for all of that page.
+        let page = partition_point(pages, |page| Ok(holds(&self.entry(&*file, kind, page * PAGE_ENTRIES)?)))?;
+        let Some(page) = page.checked_sub(1) else { return Ok(None) };
+        let len = entry_len(kind);
+        let first = page * PAGE_ENTRIES;
+        let count = PAGE_ENTRIES.min(entries - first);
+        let mut bytes = [0; PAGE_ENTRIES as usize * TIME_ENTRY as usize];
+        let want = usize::try_from(u64::from(count) * len).unwrap_or(0);
+        let into = bytes.get_mut(..want).unwrap_or_default();
+        let read = file.read_at(u64::from(first) * len, into).map_err(StorageError::io("read", self.path(kind)))?;
+        let whole = into.get(..read).unwrap_or_default().chunks_exact(usize::try_from(len).unwrap_or(1));
+        Ok(whole.map(padded).take_while(|entry| holds(entry)).last())
+    }
+
+    fn entry(&self, file: &dyn DiskFile, kind: Kind, at: u32) -> Result<[u8; 12], StorageError> {
+        let mut entry = [0; 12];
+        let len = entry_len(kind);
+        let into = entry.get_mut(..usize::try_from(len).unwrap_or(0)).unwrap_or_default();
+        file.read_at(u64::from(at) * len, into).map_err(StorageError::io("read", self.path(kind)))?;
+        Ok(entry)
+    }
+
+    /// Builds both indexes of a sealed segment from its log.
+    fn rebuild(self: &Arc<Self>, cache: &FileCache) -> Result<(), StorageError> {
+        let mut done = lock(&self.rebuilding);
+        // Another reader may have done it while this one waited; a second failure is not the index's.
+        if std::mem::replace(&mut *done, true) || !self.sealed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let (file, path) = (self.read_file(Kind::Log, cache)?, self.path(Kind::Log));
+        let mut walk = Walk::new(&*file, &path, 0, self.size(), self.base, SCAN, false);
+        let mut builder = IndexBuilder::new(self.base, 4096);
+        loop {
+            let position = walk.position();
+            match walk.step()? {
+                Step::Batch(header) => builder.batch(&header, header.base_offset, position),
+                Step::End => break,
+                Step::Torn(reason) => return Err(StorageError::Corrupt { path, position, reason }),
+            }
+        }
+        builder.finish();
+        for (kind, bytes) in [(Kind::TimeIndex, &builder.time), (Kind::Index, &builder.index)] {
+            let path = self.path(kind);
+            self.dir.disk.replace(&path, bytes).map_err(StorageError::io("write", &path))?;
+        }
+        {
+            let mut files = lock(&self.files);
+            files.index = None;
+            files.time_index = None;
+        }
+        self.set_max_timestamp(builder.max);
+        self.set_indexed(builder.index_entries, builder.time_entries);
+        Ok(())
+    }
+}
+
+fn entry_len(kind: Kind) -> u64 {
+    if kind == Kind::TimeIndex { TIME_ENTRY } else { INDEX_ENTRY }
+}
+
+fn padded(entry: &[u8]) -> [u8; 12] {
+    let mut out = [0; 12];
+    for (to, from) in out.iter_mut().zip(entry) {
+        *to = *from;
+    }
+    out
+}
+
+/// Relative offset and position.
+pub(crate) fn parse_index(entry: &[u8; 12]) -> (i32, u32) {
+    let [a, b, c, d, e, f, g, h, ..] = *entry;
+    (i32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]))
+}
+
+/// Timestamp and relative offset.
+pub(crate) fn parse_time(entry: &[u8; 12]) -> (Timestamp, i32) {
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = *entry;
+    (Timestamp::new(i64::from_be_bytes([a, b, c, d, e, f, g, h])), i32::from_be_bytes([i, j, k, l]))
+}
+
+/// How many of `0..len` satisfy `holds`, which holds for a prefix.
+fn partition_point(len: u32, mut holds: impl FnMut(u32) -> Result<bool, StorageError>) -> Result<u32, StorageError> {
+    let (mut low, mut high) = (0, len);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if holds(middle)? {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
+}
+
+/// Decides which batches get an index entry, by Kafka's rule: the first one after `interval` bytes without.
+#[derive(Debug)]
+pub(crate) struct IndexBuilder {
+    base: Offset,
+    pub(crate) interval: u32,
+    bytes_since: u64,
+    pub(crate) max: MaxTimestamp,
+    last_time_entry: Timestamp,
+    pub(crate) index_entries: u32,
+    pub(crate) time_entries: u32,
+    /// Entries not yet in the files.
+    pub(crate) index: Vec<u8>,
+    pub(crate) time: Vec<u8>,
+}
+
+impl IndexBuilder {
+    pub(crate) fn new(base: Offset, interval: u32) -> Self {
+        Self {
+            base,
+            interval,
+            bytes_since: 0,
+            max: MaxTimestamp { timestamp: Timestamp::NONE, offset: base },
+            last_time_entry: Timestamp::NONE,
+            index_entries: 0,
+            time_entries: 0,
+            index: Vec::new(),
+            time: Vec::new(),
+        }
+    }
+
+    /// Goes on after entries that are in the files already. `max` is what the last time entry says.
+    pub(crate) fn resume(&mut self, index_entries: u32, time_entries: u32, max: Option<MaxTimestamp>) {
+        self.index_entries = index_entries;
+        self.time_entries = time_entries;
+        if let Some(max) = max {
+            self.max = max;
+            self.last_time_entry = max.timestamp;
+        }
+    }
+
+    /// Takes note of the batch that begins at `position`; its records are numbered from `base_offset`.
+    pub(crate) fn batch(&mut self, header: &BatchHeader, base_offset: Offset, position: u64) {
+        let last_offset = base_offset.plus(header.last_offset_delta.into());
+        // A batch that lost its records keeps its timestamps, but no record has them.
+        if header.records_count > 0 && header.max_timestamp > self.max.timestamp {
+            self.max = MaxTimestamp { timestamp: header.max_timestamp, offset: last_offset };
+        }
+        if self.bytes_since > u64::from(self.interval) {
+            self.index.extend_from_slice(&self.relative(last_offset).to_be_bytes());
+            self.index.extend_from_slice(&u32::try_from(position).unwrap_or(u32::MAX).to_be_bytes());
+            self.index_entries += 1;
+            self.time_entry();
+            self.bytes_since = 0;
+        }
+        self.bytes_since += header.total_len() as u64;
+    }
+
+    /// The batch at the last index entry is walked over again: it was counted when its entry was made.
+    pub(crate) fn rewalk(&mut self, header: &BatchHeader) {
+        self.bytes_since += header.total_len() as u64;
+    }
+
+    /// The last time entry of a segment names its largest timestamp.
+    pub(crate) fn finish(&mut self) {
+        self.time_entry();
+    }
+
+    fn time_entry(&mut self) {
+        if self.max.timestamp > self.last_time_entry {
+            self.time.extend_from_slice(&self.max.timestamp.get().to_be_bytes());
+            self.time.extend_from_slice(&self.relative(self.max.offset).to_be_bytes());
+            self.time_entries += 1;
+            self.last_time_entry = self.max.timestamp;
+        }
+    }
+
+    fn relative(&self, offset: Offset) -> i32 {
+        // The log rolls before an offset is further than an i32 from the segment's first.
+        i32::try_from(offset.since(self.base)).unwrap_or(i32::MAX)
+    }
+}
+
+/// Bounds how many sealed segments of a node keep their files open: the longest open go first.
+#[derive(Debug)]
+pub struct FileCache {
+    capacity: usize,
+    open: Mutex<VecDeque<Weak<Segment>>>,
+}
+
+impl Default for FileCache {
+    fn default() -> Self {
+        Self::new(512)
+    }
+}
+
+impl FileCache {
+    /// A cache of the files of so many segments (up to three each).
+    pub fn new(capacity: usize) -> Self {
+        Self { capacity, open: Mutex::default() }
+    }
+
+    /// A sealed segment has open files, or is about to.
+    pub(crate) fn admit(&self, segment: &Arc<Segment>) {
+        let evicted: Vec<_> = {
+            let mut open = lock(&self.open);
+            open.push_back(Arc::downgrade(segment));
+            let excess = open.len().saturating_sub(self.capacity);
+            open.drain(..excess).collect()
+        };
+        for segment in evicted.iter().filter_map(Weak::upgrade) {
+            segment.release_files();
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.open).iter().filter(|segment| segment.strong_count() > 0).count()
+    }
+}
