@@ -554,7 +554,6 @@ fn subscribed_topics(mut bytes: Bytes) -> Option<Vec<String>> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

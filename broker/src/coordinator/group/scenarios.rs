@@ -1,7 +1,5 @@
 //! What groups do, told in requests, answers and time that a test sets.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
-
 use super::classic::{State, Token};
 use super::machine::{GroupMachine, Now, Reply, Request, Step};
 use super::records::GroupRecord;

@@ -1,0 +1,66 @@
+//! A partition of this node as the log of a shard.
+
+use super::log::{AppendFailure, ShardLog};
+use crate::coordinator::group::GroupError;
+use crate::partition::{AppendError, Origin, PartitionHandle};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use millrace_model::{Batch, Offload, Offset};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// How much is read at once when a partition is replayed.
+const READ: u32 = 1024 * 1024;
+
+/// A partition of this node.
+#[derive(Clone, Debug)]
+pub struct PartitionLog {
+    partition: PartitionHandle,
+    offload: Arc<dyn Offload>,
+}
+
+impl PartitionLog {
+    /// The partition, and where its files are read.
+    pub fn new(partition: PartitionHandle, offload: Arc<dyn Offload>) -> Self {
+        Self { partition, offload }
+    }
+}
+
+impl ShardLog for PartitionLog {
+    fn append(&self, batch: Batch) -> BoxFuture<'static, Result<Offset, AppendFailure>> {
+        let append = self.partition.append(batch, Origin::Coordinator);
+        Box::pin(async move { append.await.map(|appended| appended.base_offset).map_err(|error| failure(&error)) })
+    }
+
+    fn start(&self) -> Offset {
+        self.partition.log_start()
+    }
+
+    fn end(&self) -> Offset {
+        self.partition.high_watermark()
+    }
+
+    fn read(&self, from: Offset, upto: Offset) -> BoxFuture<'static, Result<Bytes, String>> {
+        let reader = self.partition.reader().clone();
+        let (done, outcome) = oneshot::channel();
+        self.offload.run(Box::new(move || {
+            let read = reader.read(from, upto, READ, true).map_err(|error| error.to_string());
+            let bytes = read.and_then(|slice| slice.to_bytes().map_err(|error| error.to_string()));
+            let _ = done.send(bytes);
+        }));
+        Box::pin(async move { outcome.await.unwrap_or_else(|_| Err("the read was abandoned".to_owned())) })
+    }
+}
+
+fn failure(error: &AppendError) -> AppendFailure {
+    match error {
+        AppendError::NotLeader => AppendFailure::Lost,
+        AppendError::TooLarge { .. } => AppendFailure::Refused(GroupError::TooLarge),
+        // Another broker may have a disk that works.
+        AppendError::Storage(_) => AppendFailure::Refused(GroupError::NotCoordinator),
+        other => {
+            tracing::error!(error = %other, "a coordinator's own batch was refused");
+            AppendFailure::Refused(GroupError::NotAvailable)
+        }
+    }
+}
