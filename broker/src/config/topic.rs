@@ -144,15 +144,6 @@ impl TopicFile {
     pub fn configs(&self) -> BTreeMap<String, String> {
         self.config.iter().map(|(name, text)| (name.clone(), text.value.clone())).collect()
     }
-
-    /// The files that the plugins name, resolved against a directory.
-    pub fn component_files(&self, base: &Path) -> Vec<(String, PathBuf)> {
-        let paths = self.plugins.iter().filter_map(|plugin| match &plugin.component.value {
-            Component::File(path) => Some((path.clone(), base.join(path))),
-            Component::Registered { .. } => None,
-        });
-        paths.collect()
-    }
 }
 
 /// A file's name and its text.

@@ -4,6 +4,7 @@
 //! from the key's default. Kafka resolves it the same way.
 
 use super::{Effect, Key, KeyError, Value, broker_key, parse, topic_key};
+use millrace_storage::{Cleanup, LogConfig};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -123,6 +124,24 @@ impl TopicSettings {
         })
     }
 
+    /// What the topic's logs are told.
+    pub fn log_config(&self, producer_id_expiration: Duration) -> LogConfig {
+        LogConfig {
+            segment_bytes: self.segment_bytes,
+            segment_ms: millis(self.segment_age),
+            segment_index_bytes: self.segment_index_bytes,
+            index_interval_bytes: self.index_interval_bytes,
+            retention_ms: self.retention.map(millis),
+            retention_bytes: self.retention_bytes,
+            flush_messages: self.flush_messages.and_then(|n| i64::try_from(n).ok()).unwrap_or(i64::MAX),
+            flush_ms: self.flush_interval.map_or(i64::MAX, millis),
+            max_message_bytes: self.max_message_bytes,
+            cleanup: Cleanup { delete: self.delete, compact: self.compact },
+            file_delete_delay_ms: millis(self.file_delete_delay),
+            producer_id_expiration_ms: millis(producer_id_expiration),
+        }
+    }
+
     /// What must hold between a topic's own configs.
     pub(super) fn check_lags(configs: &BTreeMap<String, String>) -> Result<(), KeyError> {
         let broker = BrokerKeys::default();
@@ -140,6 +159,10 @@ impl TopicSettings {
         }
         Ok(())
     }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// `Long.MAX_VALUE` stands for "never".

@@ -195,3 +195,10 @@ fn the_default_broker_settings_resolve() {
     assert_eq!(settings.queued_request_bytes, None);
     assert_eq!(settings.offsets_retention, Duration::from_secs(7 * 24 * 3600));
 }
+
+#[test]
+fn a_topic_without_configs_gives_the_log_its_defaults() {
+    let broker = BrokerSettings::resolve(&BrokerKeys::default()).unwrap();
+    let topic = TopicSettings::resolve(&BTreeMap::new(), &BrokerKeys::default()).unwrap();
+    assert_eq!(topic.log_config(broker.producer_id_expiration), millrace_storage::LogConfig::default());
+}
