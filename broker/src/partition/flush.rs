@@ -6,14 +6,26 @@
 
 use super::error::AppendError;
 use super::handle::Inner;
-use millrace_model::Offset;
+use millrace_model::{Offset, Timestamp};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 use tokio::sync::Mutex;
 
 /// The right to flush one partition; held while a flush is under way.
 #[derive(Debug, Default)]
 pub(super) struct Flusher {
     turn: Mutex<()>,
+    /// When the last flush began, as milliseconds.
+    began: AtomicI64,
+}
+
+impl Flusher {
+    /// Whether the last flush began at least `interval` ago.
+    pub(super) fn is_due(&self, now: Timestamp, interval: Duration) -> bool {
+        let began = Timestamp::new(self.began.load(Ordering::Relaxed));
+        u64::try_from(now.since(began)).is_ok_and(|age| Duration::from_millis(age) >= interval)
+    }
 }
 
 /// Returns once everything below `upto` is on the disk.
@@ -26,6 +38,7 @@ pub(super) async fn flush_to(partition: &Arc<Inner>, upto: Offset) -> Result<(),
     if partition.flushed() >= upto {
         return Ok(());
     }
+    partition.flusher.began.store(partition.options.clock.now().get(), Ordering::Relaxed);
     let Some(task) = partition.writer.lock().await.log()?.flush_task() else {
         partition.set_flushed(upto);
         return Ok(());

@@ -163,6 +163,9 @@ impl PartitionHandle {
         {
             let written = writer.write_now(&self.0, candidate);
             drop(writer);
+            if let Ok(Written { rolled: true, .. }) = &written {
+                self.0.flush_behind();
+            }
             return match written {
                 Ok(written) if written.flush_upto.is_none() => Append::Done(Some(Ok(written.appended))),
                 Err(error) => Append::Done(Some(Err(error))),
@@ -226,7 +229,19 @@ impl Inner {
             let mut writer = self.writer.lock().await;
             writer.write(&self, candidate).await?
         };
+        if written.rolled {
+            self.flush_behind();
+        }
         self.finish(written).await
+    }
+
+    /// A closed segment goes to the disk behind everybody's back.
+    fn flush_behind(self: &Arc<Self>) {
+        let (partition, end) = (Arc::clone(self), self.log_end());
+        tokio::spawn(async move {
+            // What goes wrong is logged there, and the log refuses what comes after.
+            let _ = flush::flush_to(&partition, end).await;
+        });
     }
 
     async fn finish(self: Arc<Self>, written: Written) -> Result<Appended, AppendError> {
@@ -241,6 +256,8 @@ impl Inner {
 pub(super) struct Written {
     pub(super) appended: Appended,
     pub(super) flush_upto: Option<Offset>,
+    /// A segment was closed.
+    pub(super) rolled: bool,
 }
 
 type Pending = Pin<Box<dyn Future<Output = Result<Appended, AppendError>> + Send>>;

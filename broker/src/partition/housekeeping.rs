@@ -7,34 +7,57 @@ use super::handle::PartitionHandle;
 use super::registry::Partitions;
 use std::time::Duration;
 
+/// How often partitions are asked whether `flush.ms` is over.
+const TICK: Duration = Duration::from_secs(1);
+
 impl Partitions {
-    /// Runs for ever: deletes what retention gives free and writes back what `flush.ms` asks for.
-    pub async fn keep_house(self, every: Duration) {
+    /// Runs for ever: deletes what retention gives free, every `retention_check`, and writes back what `flush.ms` asks for.
+    pub async fn keep_house(self, retention_check: Duration) {
+        let mut since_retention = Duration::ZERO;
         loop {
-            tokio::time::sleep(every).await;
+            tokio::time::sleep(TICK).await;
+            since_retention += TICK;
+            let retention_due = since_retention >= retention_check;
             for partition in self.all() {
-                partition.keep_house().await;
+                if retention_due {
+                    partition.apply_retention().await;
+                }
+                partition.flush_if_due().await;
+            }
+            if retention_due {
+                since_retention = Duration::ZERO;
             }
         }
     }
 }
 
 impl PartitionHandle {
-    async fn keep_house(&self) {
+    async fn apply_retention(&self) {
         let inner = self.inner();
         let now = inner.options.clock.now();
         let upto = self.high_watermark();
-        {
-            let mut writer = inner.writer.lock().await;
-            let Ok(log) = writer.log() else { return };
-            if let Err(error) = log.retain(now, upto) {
-                tracing::warn!(partition = %inner.name, %error, "retention could not delete a segment");
-            }
-            log.sweep(now);
+        let mut writer = inner.writer.lock().await;
+        let Ok(log) = writer.log() else { return };
+        match log.retain(now, upto) {
+            Ok(retained) if retained.segments > 0 => tracing::info!(
+                partition = %inner.name, segments = retained.segments, bytes = retained.bytes,
+                log_start = %retained.log_start, "retention deleted segments",
+            ),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(partition = %inner.name, %error, "retention could not delete a segment"),
         }
-        if self.settings().flush_interval.is_some()
-            && let Err(error) = flush::flush_to(inner, self.reader().end_offset()).await
-        {
+        log.sweep(now);
+    }
+
+    async fn flush_if_due(&self) {
+        let inner = self.inner();
+        let Some(interval) = inner.settings.load().flush_interval else { return };
+        let end = self.reader().end_offset();
+        let now = inner.options.clock.now();
+        if inner.flushed() >= end || !inner.flusher.is_due(now, interval) {
+            return;
+        }
+        if let Err(error) = flush::flush_to(inner, end).await {
             tracing::error!(partition = %inner.name, %error, "the log could not be flushed");
         }
     }

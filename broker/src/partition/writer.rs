@@ -112,6 +112,7 @@ impl Writer {
                     duplicate: true,
                 },
                 flush_upto: must_flush(partition, partition.log_end()).then(|| last_offset.next()),
+                rolled: false,
             })),
         }
     }
@@ -136,6 +137,7 @@ impl Writer {
                 duplicate: false,
             },
             flush_upto: must_flush(partition, end).then_some(end),
+            rolled: appended.rolled,
         })
     }
 }
