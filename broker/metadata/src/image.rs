@@ -60,6 +60,12 @@ impl Image {
         self.index
     }
 
+    /// The same facts at a later index: an entry of the log without commands.
+    #[must_use]
+    pub fn at(&self, index: u64) -> Self {
+        Self { index, ..self.clone() }
+    }
+
     /// The cluster's id; `None` only before the first command.
     pub fn cluster_id(&self) -> Option<&str> {
         self.cluster_id.as_deref()
