@@ -10,12 +10,13 @@
 //! ```
 //!
 //! [`Log`] is the single writer's side: synchronous, no locks, no tasks. [`LogReader`] is everybody else's: cheap to
-//! clone, never waits for the writer. What all partitions of a node share is `data_dir`'s. All of it
+//! clone, never waits for the writer. [`data_dir::DataDir`] knows what all partitions of a node share. All of it
 //! reaches the disk through [`io::Disk`], so that a simulation can stand in for it.
 //!
 //! Absent here: requests, sockets, the high watermark (a reader is told how far it may read), plugins, threads.
 
 mod config;
+pub mod data_dir;
 mod epochs;
 mod error;
 pub mod io;

@@ -557,9 +557,4 @@ impl FileCache {
             segment.release_files();
         }
     }
-
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        lock(&self.open).iter().filter(|segment| segment.strong_count() > 0).count()
-    }
 }

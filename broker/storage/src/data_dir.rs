@@ -1,0 +1,532 @@
+//! What all partitions of a node share: one directory, as Kafka lays it out.
+//!
+//! ```text
+//! .lock                              held while a process uses the directory
+//! .kafka_cleanshutdown               the last user went in order; removed before anything is written
+//! meta.properties                    cluster id, node id, directory id
+//! recovery-point-offset-checkpoint   per partition: what lies before is synced
+//! log-start-offset-checkpoint        per partition: the first offset, where it is within a segment
+//! replication-offset-checkpoint      per partition: the high watermark
+//! boot-id                            the boot of the machine in which all logs were last known to be whole (not Kafka's)
+//! <topic>-<partition>/               a log; `partition.metadata` in it names the topic's id
+//! <topic>-<partition>.<id>-delete/   a log on its way out
+//! ```
+//!
+//! Invariant: `boot-id` names a boot only once every log was opened in it ([`DataDir::mark_recovered`]). So a process that dies
+//! while it recovers from a power loss leaves the old one, and the next start recovers again.
+
+use crate::io::{Disk, Lock, Open};
+use crate::segment::FileCache;
+use crate::{DeletedDir, OpenContext, StorageError};
+use millrace_model::{Offset, PartitionId, TopicId};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const LOCK: &str = ".lock";
+const CLEAN: &str = ".kafka_cleanshutdown";
+const META: &str = "meta.properties";
+const BOOT: &str = "boot-id";
+const PARTITION_META: &str = "partition.metadata";
+const SMALL_FILE: u64 = 1 << 20;
+/// A million partitions with names of the greatest length.
+const CHECKPOINT_LIMIT: u64 = 300 << 20;
+
+/// The per-partition offsets that outlive a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checkpoint {
+    /// What lies before is synced.
+    RecoveryPoint,
+    /// The first offset.
+    LogStart,
+    /// The high watermark.
+    HighWatermark,
+}
+
+impl Checkpoint {
+    const fn file(self) -> &'static str {
+        match self {
+            Self::RecoveryPoint => "recovery-point-offset-checkpoint",
+            Self::LogStart => "log-start-offset-checkpoint",
+            Self::HighWatermark => "replication-offset-checkpoint",
+        }
+    }
+}
+
+type Offsets = BTreeMap<(String, PartitionId), Offset>;
+
+/// Whose directory it is (`meta.properties`, version 1).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Meta {
+    /// `cluster.id`.
+    pub cluster_id: Option<String>,
+    /// `node.id`.
+    pub node_id: Option<i32>,
+    /// `directory.id`.
+    pub directory_id: Option<String>,
+}
+
+/// A partition's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionDir {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition.
+    pub partition: PartitionId,
+    /// The topic's id, where `partition.metadata` names one.
+    pub topic_id: Option<TopicId>,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+/// A node's data directory, locked for as long as this lives.
+#[derive(Debug)]
+pub struct DataDir {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    _lock: Box<dyn Lock>,
+    clean: bool,
+    same_boot: bool,
+    meta: Option<Meta>,
+    recovery_points: Offsets,
+    log_starts: Offsets,
+    high_watermarks: Offsets,
+    files: Arc<FileCache>,
+}
+
+impl DataDir {
+    /// Locks the directory (made if it is not there) and reads what the last user left. The mark of a clean shutdown is taken away.
+    ///
+    /// # Errors
+    /// [`StorageError::InUse`] where another process has it; else as the disk says.
+    pub fn open(disk: Arc<dyn Disk>, path: PathBuf) -> Result<Self, StorageError> {
+        disk.create_dir_all(&path).map_err(StorageError::io("create", &path))?;
+        let lock_path = path.join(LOCK);
+        let lock = disk.lock(&lock_path).map_err(StorageError::io("lock", lock_path))?;
+        let Some(lock) = lock else { return Err(StorageError::InUse { path }) };
+        let clean_path = path.join(CLEAN);
+        let clean = disk.stat(&clean_path).is_ok();
+        if clean {
+            disk.remove_file(&clean_path).map_err(StorageError::io("remove", clean_path))?;
+            disk.sync_dir(&path).map_err(StorageError::io("sync", &path))?;
+        }
+        let boot = read_text(&*disk, &path.join(BOOT), SMALL_FILE)?;
+        let same_boot = boot.is_some_and(|boot| disk.boot_id().is_some_and(|now| now == boot.trim()));
+        let meta = read_text(&*disk, &path.join(META), SMALL_FILE)?.map(|text| Meta::from_text(&text));
+        let offsets = |checkpoint| read_checkpoint(&*disk, &path, checkpoint);
+        Ok(Self {
+            recovery_points: offsets(Checkpoint::RecoveryPoint)?,
+            log_starts: offsets(Checkpoint::LogStart)?,
+            high_watermarks: offsets(Checkpoint::HighWatermark)?,
+            _lock: lock,
+            clean,
+            same_boot,
+            meta,
+            files: Arc::default(),
+            disk,
+            path,
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the last user went in order.
+    pub const fn was_clean(&self) -> bool {
+        self.clean
+    }
+
+    /// Whether the machine has not been restarted since all logs were last known to be whole.
+    pub const fn same_boot(&self) -> bool {
+        self.same_boot
+    }
+
+    /// Whose directory it is; `None` for a new one.
+    pub const fn meta(&self) -> Option<&Meta> {
+        self.meta.as_ref()
+    }
+
+    /// Writes down whose directory it is.
+    ///
+    /// # Errors
+    /// As the disk says.
+    pub fn set_meta(&mut self, meta: Meta) -> Result<(), StorageError> {
+        let path = self.path.join(META);
+        self.disk.replace_synced(&path, meta.to_text().as_bytes()).map_err(StorageError::io("write", path))?;
+        self.meta = Some(meta);
+        Ok(())
+    }
+
+    /// The partitions' directories, sorted by name.
+    ///
+    /// # Errors
+    /// As the disk says.
+    pub fn partitions(&self) -> Result<Vec<PartitionDir>, StorageError> {
+        let mut partitions = Vec::new();
+        for name in self.disk.list(&self.path).map_err(StorageError::io("list", &self.path))? {
+            let Some((topic, partition)) = name.rsplit_once('-') else { continue };
+            let (Ok(partition @ 0..), false) = (partition.parse::<i32>(), topic.is_empty()) else { continue };
+            let path = self.path.join(&name);
+            if !self.disk.stat(&path).is_ok_and(|stat| stat.is_dir) {
+                continue;
+            }
+            let meta = read_text(&*self.disk, &path.join(PARTITION_META), SMALL_FILE)?;
+            partitions.push(PartitionDir {
+                topic: topic.to_owned(),
+                partition: PartitionId::new(partition),
+                topic_id: meta.as_deref().and_then(parse_partition_meta),
+                path,
+            });
+        }
+        Ok(partitions)
+    }
+
+    /// Logs that were deleted, but not removed yet, when the last user went.
+    ///
+    /// # Errors
+    /// As the disk says.
+    pub fn deleted(&self) -> Result<Vec<DeletedDir>, StorageError> {
+        let names = self.disk.list(&self.path).map_err(StorageError::io("list", &self.path))?;
+        let going = names.into_iter().filter(|name| name.ends_with("-delete"));
+        Ok(going.map(|name| DeletedDir::new(Arc::clone(&self.disk), self.path.join(name))).collect())
+    }
+
+    /// Where a partition's directory is, or would be.
+    pub fn partition_path(&self, topic: &str, partition: PartitionId) -> PathBuf {
+        self.path.join(format!("{topic}-{partition}"))
+    }
+
+    /// Makes a partition's directory and says how to open the log in it. What is there already stays.
+    ///
+    /// # Errors
+    /// As the disk says.
+    pub fn create_partition(
+        &self,
+        topic: &str,
+        partition: PartitionId,
+        id: TopicId,
+    ) -> Result<(PathBuf, OpenContext), StorageError> {
+        let path = self.partition_path(topic, partition);
+        let fresh = match self.disk.create_dir(&path) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(StorageError::io("create", path)(error)),
+        };
+        let meta = path.join(PARTITION_META);
+        let text = format!("version: 0\ntopic_id: {}\n", encode_uuid(id));
+        self.disk
+            .open(&meta, Open::Truncate)
+            .and_then(|file| file.write_all_at(0, &mut [IoSlice::new(text.as_bytes())]))
+            .map_err(StorageError::io("write", meta))?;
+        Ok((path, OpenContext { fresh, ..self.context(topic, partition) }))
+    }
+
+    /// How to open a log that the last user left.
+    pub fn context(&self, topic: &str, partition: PartitionId) -> OpenContext {
+        let key = (topic.to_owned(), partition);
+        OpenContext {
+            fresh: false,
+            clean_shutdown: self.clean,
+            same_boot: self.same_boot,
+            recovery_point: self.recovery_points.get(&key).copied(),
+            log_start: self.log_starts.get(&key).copied(),
+            files: Arc::clone(&self.files),
+        }
+    }
+
+    /// The high watermark that the last user left.
+    pub fn high_watermark(&self, topic: &str, partition: PartitionId) -> Option<Offset> {
+        self.high_watermarks.get(&(topic.to_owned(), partition)).copied()
+    }
+
+    /// Forgets what the last user left of a partition: it was deleted, and may come again under the same name.
+    pub fn forget(&mut self, topic: &str, partition: PartitionId) {
+        let key = (topic.to_owned(), partition);
+        for offsets in [&mut self.recovery_points, &mut self.log_starts, &mut self.high_watermarks] {
+            offsets.remove(&key);
+        }
+    }
+
+    /// Bounds the open files of all logs.
+    pub const fn files(&self) -> &Arc<FileCache> {
+        &self.files
+    }
+
+    /// Notes that every log has been opened: until the machine is restarted, what is written is there.
+    ///
+    /// # Errors
+    /// As the disk says.
+    pub fn mark_recovered(&self) -> Result<(), StorageError> {
+        let Some(boot) = self.disk.boot_id().filter(|_| !self.same_boot) else { return Ok(()) };
+        let path = self.path.join(BOOT);
+        self.disk.replace_synced(&path, format!("{boot}\n").as_bytes()).map_err(StorageError::io("write", path))
+    }
+
+    /// Replaces a checkpoint: the offsets of all partitions. Survives a power loss.
+    ///
+    /// # Errors
+    /// As the disk says.
+    pub fn write_checkpoint<'a>(
+        &self,
+        checkpoint: Checkpoint,
+        offsets: impl IntoIterator<Item = (&'a str, PartitionId, Offset)>,
+    ) -> Result<(), StorageError> {
+        CheckpointWriter { disk: Arc::clone(&self.disk), dir: self.path.clone() }.write(checkpoint, offsets)
+    }
+
+    /// Writes checkpoints without the data directory itself, for instance on another thread.
+    pub fn checkpoint_writer(&self) -> CheckpointWriter {
+        CheckpointWriter { disk: Arc::clone(&self.disk), dir: self.path.clone() }
+    }
+
+    /// Marks the shutdown as clean: every log was closed without an error, and the checkpoints are written.
+    ///
+    /// # Errors
+    /// As the disk says.
+    pub fn mark_clean(&self) -> Result<(), StorageError> {
+        let path = self.path.join(CLEAN);
+        self.disk.replace_synced(&path, b"{\"version\":0,\"brokerEpoch\":-1}").map_err(StorageError::io("write", path))
+    }
+}
+
+/// Writes a data directory's checkpoints.
+#[derive(Clone, Debug)]
+pub struct CheckpointWriter {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+}
+
+impl CheckpointWriter {
+    /// Replaces a checkpoint: the offsets of all partitions. Survives a power loss.
+    ///
+    /// # Errors
+    /// As the disk says.
+    pub fn write<'a>(
+        &self,
+        checkpoint: Checkpoint,
+        offsets: impl IntoIterator<Item = (&'a str, PartitionId, Offset)>,
+    ) -> Result<(), StorageError> {
+        let mut lines = String::new();
+        let mut count = 0;
+        for (topic, partition, offset) in offsets {
+            // Writing to a string cannot fail.
+            let _ = writeln!(lines, "{topic} {partition} {offset}");
+            count += 1;
+        }
+        let path = self.dir.join(checkpoint.file());
+        let text = format!("0\n{count}\n{lines}");
+        self.disk.replace_synced(&path, text.as_bytes()).map_err(StorageError::io("write", path))
+    }
+}
+
+impl Meta {
+    /// Java's properties: `key=value` or `key:value` lines, `#` and `!` for comments, a backslash before special characters.
+    fn from_text(text: &str) -> Self {
+        let mut meta = Self::default();
+        for line in text.lines().map(str::trim).filter(|line| !line.starts_with(['#', '!'])) {
+            let Some((key, value)) = line.split_once(['=', ':']) else { continue };
+            let value = value.trim().replace('\\', "");
+            match key.trim() {
+                "cluster.id" => meta.cluster_id = Some(value),
+                "node.id" | "broker.id" => meta.node_id = value.parse().ok(),
+                "directory.id" => meta.directory_id = Some(value),
+                _ => {}
+            }
+        }
+        meta
+    }
+
+    fn to_text(&self) -> String {
+        let mut text = String::from("#\n");
+        let node_id = self.node_id.map(|id| id.to_string());
+        let fields = [
+            ("cluster.id", self.cluster_id.as_deref()),
+            ("directory.id", self.directory_id.as_deref()),
+            ("node.id", node_id.as_deref()),
+            ("version", Some("1")),
+        ];
+        for (key, value) in fields {
+            if let Some(value) = value {
+                let _ = writeln!(text, "{key}={value}");
+            }
+        }
+        text
+    }
+}
+
+fn read_text(disk: &dyn Disk, path: &Path, limit: u64) -> Result<Option<String>, StorageError> {
+    match disk.read(path, limit) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StorageError::io("read", path)(error)),
+    }
+}
+
+fn read_checkpoint(disk: &dyn Disk, dir: &Path, checkpoint: Checkpoint) -> Result<Offsets, StorageError> {
+    let path = dir.join(checkpoint.file());
+    let Some(text) = read_text(disk, &path, CHECKPOINT_LIMIT)? else { return Ok(Offsets::new()) };
+    Ok(parse_checkpoint(&text).unwrap_or_else(|| {
+        // Every use of an offset has a safe answer for a missing one: look at everything.
+        tracing::warn!(path = %path.display(), "checkpoint cannot be read and is ignored");
+        Offsets::new()
+    }))
+}
+
+fn parse_checkpoint(text: &str) -> Option<Offsets> {
+    let mut lines = text.lines();
+    if lines.next()?.trim() != "0" {
+        return None;
+    }
+    let count: usize = lines.next()?.trim().parse().ok()?;
+    let mut offsets = Offsets::new();
+    for line in lines.filter(|line| !line.trim().is_empty()) {
+        let mut fields = line.split_ascii_whitespace();
+        let key = (fields.next()?.to_owned(), PartitionId::new(fields.next()?.parse().ok()?));
+        offsets.insert(key, Offset::new(fields.next()?.parse().ok().filter(|offset| *offset >= 0)?));
+    }
+    (offsets.len() == count).then_some(offsets)
+}
+
+fn parse_partition_meta(text: &str) -> Option<TopicId> {
+    let field = |name| {
+        text.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            (key.trim() == name).then(|| value.trim())
+        })
+    };
+    if field("version")? != "0" {
+        return None;
+    }
+    decode_uuid(field("topic_id")?).filter(|id| *id != TopicId::NIL)
+}
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// Base64 with the URL's alphabet and without padding: how Kafka writes ids as text.
+fn encode_uuid(id: TopicId) -> String {
+    // 128 bits and four zero bits make 22 letters of six.
+    let mut bits = id.get().as_u128();
+    let mut letters = [0; 22];
+    let last = (bits & 3) << 4;
+    bits >>= 2;
+    for (i, letter) in letters.iter_mut().rev().enumerate() {
+        let six = if i == 0 { last } else { bits & 63 };
+        if i > 0 {
+            bits >>= 6;
+        }
+        *letter = usize::try_from(six).ok().and_then(|six| ALPHABET.get(six)).copied().unwrap_or(b'A');
+    }
+    letters.iter().copied().map(char::from).collect()
+}
+
+fn decode_uuid(text: &str) -> Option<TopicId> {
+    if text.len() != 22 {
+        return None;
+    }
+    let mut bits = 0_u128;
+    for (i, letter) in text.bytes().enumerate() {
+        let six = ALPHABET.iter().position(|other| *other == letter)? as u128;
+        bits = if i < 21 { bits << 6 | six } else { bits << 2 | six >> 4 };
+    }
+    Some(TopicId::new(uuid::Uuid::from_u128(bits)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::sim::{Crash, SimDisk};
+
+    const P0: PartitionId = PartitionId::new(0);
+
+    fn open(disk: &SimDisk) -> DataDir {
+        DataDir::open(Arc::new(disk.clone()), PathBuf::from("/data")).unwrap()
+    }
+
+    #[test]
+    fn a_topic_id_reads_back_from_the_text_that_kafka_writes() {
+        let id = decode_uuid("dGVzdC1pZC0xMjM0NTY3OA").unwrap();
+        assert_eq!(id.get().as_bytes(), b"test-id-12345678");
+        assert_eq!(encode_uuid(id), "dGVzdC1pZC0xMjM0NTY3OA");
+        let odd = TopicId::new(uuid::Uuid::from_u128(u128::MAX));
+        assert_eq!(encode_uuid(odd), "_____________________w");
+        assert_eq!(decode_uuid(&encode_uuid(odd)), Some(odd));
+        for broken in ["", "dGVzdC1pZC0xMjM0NTY3O", "dGVzdC1pZC0xMjM0NTY3O+", "dGVzdC1pZC0xMjM0NTY3OAA"] {
+            assert_eq!(decode_uuid(broken), None);
+        }
+    }
+
+    #[test]
+    fn a_second_user_is_refused_until_the_first_is_gone() {
+        let disk = SimDisk::new(0);
+        let first = open(&disk);
+        let second = DataDir::open(Arc::new(disk.clone()), PathBuf::from("/data"));
+        assert!(matches!(second, Err(StorageError::InUse { .. })));
+        drop(first);
+        open(&disk);
+    }
+
+    #[test]
+    fn a_clean_end_is_told_from_a_crash_and_a_crash_from_a_power_loss() {
+        let disk = SimDisk::new(0);
+        let dir = open(&disk);
+        assert!(!dir.was_clean() && !dir.same_boot());
+        dir.mark_recovered().unwrap();
+        dir.mark_clean().unwrap();
+        drop(dir);
+        let dir = open(&disk);
+        assert!(dir.was_clean() && dir.same_boot());
+        let disk = disk.restart(Crash::Process);
+        let dir = open(&disk);
+        assert!(!dir.was_clean() && dir.same_boot(), "the mark is gone with its first reader");
+        let disk = disk.restart(Crash::Power);
+        let dir = open(&disk);
+        assert!(!dir.was_clean() && !dir.same_boot());
+        let disk = disk.restart(Crash::Process);
+        assert!(!open(&disk).same_boot(), "it died before every log was recovered");
+    }
+
+    #[test]
+    fn partitions_checkpoints_and_meta_read_back() {
+        let disk = SimDisk::new(0);
+        let mut dir = open(&disk);
+        let id = decode_uuid("dGVzdC1pZC0xMjM0NTY3OA").unwrap();
+        let (path, context) = dir.create_partition("a-topic-2", P0, id).unwrap();
+        assert!(context.fresh);
+        assert_eq!(path, PathBuf::from("/data/a-topic-2-0"));
+        assert!(!dir.create_partition("a-topic-2", P0, id).unwrap().1.fresh);
+        disk.create_dir(Path::new("/data/x-1.0123-delete")).unwrap();
+        disk.create_dir(Path::new("/data/plain")).unwrap();
+        dir.write_checkpoint(Checkpoint::RecoveryPoint, [("a-topic-2", P0, Offset::new(42))]).unwrap();
+        dir.write_checkpoint(Checkpoint::HighWatermark, [("a-topic-2", P0, Offset::new(40))]).unwrap();
+        let meta = Meta { cluster_id: Some("c".into()), node_id: Some(3), directory_id: Some("d".into()) };
+        dir.set_meta(meta.clone()).unwrap();
+        drop(dir);
+        let mut dir = open(&disk);
+        assert_eq!(dir.meta(), Some(&meta));
+        let there = PartitionDir { topic: "a-topic-2".into(), partition: P0, topic_id: Some(id), path };
+        assert_eq!(dir.partitions().unwrap(), [there]);
+        assert_eq!(dir.deleted().unwrap().len(), 1);
+        assert_eq!(dir.context("a-topic-2", P0).recovery_point, Some(Offset::new(42)));
+        assert_eq!(dir.high_watermark("a-topic-2", P0), Some(Offset::new(40)));
+        dir.forget("a-topic-2", P0);
+        assert_eq!(dir.context("a-topic-2", P0).recovery_point, None);
+    }
+
+    #[test]
+    fn broken_checkpoints_are_no_checkpoints() {
+        assert_eq!(parse_checkpoint("0\n1\nt 0 5\n").unwrap().len(), 1);
+        for broken in ["", "1\n0\n", "0\n2\nt 0 5\n", "0\n1\nt 0 -5\n", "0\n1\nt 0\n", "0\nx\n"] {
+            assert_eq!(parse_checkpoint(broken), None, "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn javas_properties_are_understood() {
+        let meta = Meta::from_text("#\n#Sat Nov 21 09:00:00 UTC 2026\ncluster.id=a\\:b\nversion=1\nnode.id = 1\n");
+        assert_eq!(meta, Meta { cluster_id: Some("a:b".into()), node_id: Some(1), directory_id: None });
+    }
+}
