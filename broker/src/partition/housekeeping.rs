@@ -5,19 +5,32 @@
 use super::flush;
 use super::handle::PartitionHandle;
 use super::registry::Partitions;
+use millrace_storage::data_dir::CheckpointWriter;
 use std::time::Duration;
 
 /// How often partitions are asked whether `flush.ms` is over.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How often what is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Intervals {
+    /// `log.retention.check.interval.ms`.
+    pub retention_check: Duration,
+    /// `log.flush.offset.checkpoint.interval.ms`.
+    pub checkpoint: Duration,
+}
+
 impl Partitions {
-    /// Runs for ever: deletes what retention gives free, every `retention_check`, and writes back what `flush.ms` asks for.
-    pub async fn keep_house(self, retention_check: Duration) {
-        let mut since_retention = Duration::ZERO;
+    /// Runs for ever: deletes what retention gives free, writes back what `flush.ms` asks for, and notes in the
+    /// checkpoints how far the logs are synced.
+    pub async fn keep_house(self, intervals: Intervals) {
+        let checkpoints = self.options().data_dir.checkpoint_writer();
+        let (mut since_retention, mut since_checkpoint) = (Duration::ZERO, Duration::ZERO);
         loop {
             tokio::time::sleep(TICK).await;
             since_retention += TICK;
-            let retention_due = since_retention >= retention_check;
+            since_checkpoint += TICK;
+            let retention_due = since_retention >= intervals.retention_check;
             for partition in self.all() {
                 if retention_due {
                     partition.apply_retention().await;
@@ -27,7 +40,22 @@ impl Partitions {
             if retention_due {
                 since_retention = Duration::ZERO;
             }
+            if since_checkpoint >= intervals.checkpoint {
+                since_checkpoint = Duration::ZERO;
+                self.checkpoint_beside(checkpoints.clone());
+            }
         }
+    }
+}
+
+impl Partitions {
+    fn checkpoint_beside(&self, writer: CheckpointWriter) {
+        let partitions = self.clone();
+        self.options().offload.run(Box::new(move || {
+            if let Err(error) = partitions.write_checkpoints(&writer) {
+                tracing::warn!(%error, "the checkpoints could not be written");
+            }
+        }));
     }
 }
 

@@ -18,7 +18,8 @@ mod writer;
 
 pub use error::AppendError;
 pub use handle::{Append, Appended, Origin, PartitionHandle, Waiting};
+pub use housekeeping::Intervals;
 pub use options::Options;
-pub use registry::{OpenContexts, Partitions, StageProvider, TopicPartitions};
+pub use registry::{Partitions, StageProvider, TopicPartitions};
 pub use stage::{BatchStage, RecordRejection, StageContext, StageOutcome};
 pub use waiters::Waiter;

@@ -2,9 +2,9 @@
 
 use crate::config::kafka_keys::{BrokerKeys, TopicSettings};
 use millrace_model::{Clock, Offload};
+use millrace_storage::data_dir::DataDir;
 use millrace_storage::io::Disk;
 use millrace_storage::{Cleanup, LogConfig};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub struct Options {
     /// The disk.
     pub disk: Arc<dyn Disk>,
     /// Where the partitions' directories are.
-    pub data_dir: PathBuf,
+    pub data_dir: Arc<DataDir>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// Where fsync, opening and deleting happen.

@@ -8,7 +8,8 @@ use super::stage::BatchStage;
 use crate::config::kafka_keys::TopicSettings;
 use arc_swap::ArcSwap;
 use millrace_metadata::{Image, Topic};
-use millrace_model::{LeaderEpoch, NodeId, PartitionId, TopicId, TopicPartition};
+use millrace_model::{LeaderEpoch, NodeId, Offset, PartitionId, TopicId, TopicPartition};
+use millrace_storage::data_dir::{Checkpoint, CheckpointWriter};
 use millrace_storage::{Log, OpenContext, StorageError};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -88,6 +89,10 @@ impl Partitions {
         }))
     }
 
+    pub(super) fn options(&self) -> &Options {
+        &self.0.options
+    }
+
     /// A topic's partitions by its id.
     pub fn topic(&self, id: TopicId) -> Option<Arc<TopicPartitions>> {
         self.0.tables.load().by_id.get(&id).cloned()
@@ -117,12 +122,17 @@ impl Partitions {
 
     /// Brings the partitions in line with an image: opens, creates, reconfigures and removes. Logs are opened beside the
     /// I/O workers. A partition that cannot be opened is logged and stays away; the others go on.
-    pub async fn follow(&self, image: &Arc<Image>, opened: OpenContexts) {
+    pub async fn follow(&self, image: &Arc<Image>) {
         let _turn = self.0.turn.lock().await;
         if image.index() < *self.0.applied.borrow() {
             return;
         }
         let before = self.0.tables.load_full();
+        // Deleted topics first: a topic of the same name may have come since, and gets their directories' names.
+        let gone: Vec<_> = before.by_id.values().filter(|entry| image.topic_by_id(entry.id).is_none()).collect();
+        for partition in gone.iter().flat_map(|entry| entry.iter()) {
+            self.0.remove(partition).await;
+        }
         let mut after = Tables::default();
         let mut changed = false;
         for topic in image.topics() {
@@ -130,21 +140,14 @@ impl Partitions {
                 Some(entry) if Arc::ptr_eq(&entry.topic, topic) => Arc::clone(entry),
                 known => {
                     changed = true;
-                    Arc::new(self.bring_in_line(known, topic, &opened).await)
+                    Arc::new(self.bring_in_line(known, topic).await)
                 }
             };
             after.by_name.insert(Arc::clone(&entry.name), entry.id);
             after.by_id.insert(entry.id, entry);
         }
-        let gone: Vec<_> =
-            before.by_id.values().filter(|entry| !after.by_id.contains_key(&entry.id)).cloned().collect();
         if changed || !gone.is_empty() {
             self.0.tables.store(Arc::new(after));
-        }
-        for entry in gone {
-            for partition in entry.iter() {
-                self.0.remove(partition).await;
-            }
         }
         self.0.applied.send_replace(image.index());
     }
@@ -156,21 +159,38 @@ impl Partitions {
     pub async fn close(&self) -> Result<(), StorageError> {
         let mut outcome = Ok(());
         for partition in self.all() {
-            let mut writer = partition.inner().writer.lock().await;
-            let Some(log) = writer.take_log() else { continue };
-            if let Err(error) = log.close() {
-                tracing::error!(partition = %partition.inner().name, %error, "the log did not close cleanly");
-                outcome = outcome.and(Err(error));
+            let inner = partition.inner();
+            let Some(log) = inner.writer.lock().await.take_log() else { continue };
+            match log.close() {
+                Ok(end) => inner.set_flushed(end),
+                Err(error) => {
+                    tracing::error!(partition = %inner.name, %error, "the log did not close cleanly");
+                    outcome = outcome.and(Err(error));
+                }
             }
         }
+        self.write_checkpoints(&self.0.options.data_dir.checkpoint_writer())?;
         outcome
+    }
+
+    /// Writes the offsets that outlive the process.
+    ///
+    /// # Errors
+    /// As the disk says.
+    pub fn write_checkpoints(&self, writer: &CheckpointWriter) -> Result<(), StorageError> {
+        let all = self.all();
+        let each = |of: fn(&PartitionHandle) -> Offset| {
+            all.iter().map(move |partition| (&**partition.topic(), partition.index(), of(partition)))
+        };
+        writer.write(Checkpoint::RecoveryPoint, each(|partition| partition.inner().flushed()))?;
+        writer.write(Checkpoint::LogStart, each(PartitionHandle::log_start))?;
+        writer.write(Checkpoint::HighWatermark, each(PartitionHandle::high_watermark))
     }
 
     async fn bring_in_line(
         &self,
         known: Option<&Arc<TopicPartitions>>,
         topic: &Arc<Topic>,
-        opened: &OpenContexts,
     ) -> TopicPartitions {
         let settings = Arc::new(self.0.settings(topic));
         let stage = self.0.stages.produce_stage(topic);
@@ -194,15 +214,13 @@ impl Partitions {
         let starts = to_open.iter().map(|place| {
             let index = PartitionId::new(i32::try_from(*place).unwrap_or(i32::MAX));
             let leader_epoch = topic.partitions.get(*place).map_or(LeaderEpoch::new(0), |p| p.leader_epoch);
-            let start = Start {
+            Start {
                 id: TopicPartition { topic: topic.id, partition: index },
                 topic: Arc::clone(&name),
                 leader_epoch,
                 settings: Arc::clone(&settings),
                 stage: stage.clone(),
-            };
-            let context = opened.get(topic.name.as_str(), index);
-            (start, context)
+            }
         });
         let handles = open_all(&self.0.options, starts.collect()).await;
         for (place, handle) in to_open.into_iter().zip(handles) {
@@ -267,25 +285,8 @@ impl Registry {
     }
 }
 
-/// How the logs that a starting node finds are to be opened; partitions not named here are new.
-#[derive(Clone, Debug, Default)]
-pub struct OpenContexts {
-    contexts: BTreeMap<(String, PartitionId), OpenContext>,
-}
-
-impl OpenContexts {
-    /// Sets how one partition's log is opened.
-    pub fn insert(&mut self, topic: &str, partition: PartitionId, context: OpenContext) {
-        self.contexts.insert((topic.to_owned(), partition), context);
-    }
-
-    fn get(&self, topic: &str, partition: PartitionId) -> OpenContext {
-        self.contexts.get(&(topic.to_owned(), partition)).cloned().unwrap_or_default()
-    }
-}
-
 /// Opens logs beside the I/O workers, in as many jobs as there are cores to do them.
-async fn open_all(options: &Arc<Options>, starts: Vec<(Start, OpenContext)>) -> Vec<Option<PartitionHandle>> {
+async fn open_all(options: &Arc<Options>, starts: Vec<Start>) -> Vec<Option<PartitionHandle>> {
     const JOBS: usize = 2;
     let per_job = starts.len().div_ceil(JOBS).max(1);
     let mut starts = starts.into_iter();
@@ -299,7 +300,7 @@ async fn open_all(options: &Arc<Options>, starts: Vec<(Start, OpenContext)>) -> 
         let options = Arc::clone(options);
         let offload = Arc::clone(&options.offload);
         offload.run(Box::new(move || {
-            let handles: Vec<_> = part.into_iter().map(|(start, context)| open(&options, start, context)).collect();
+            let handles: Vec<_> = part.into_iter().map(|start| open(&options, start)).collect();
             let _ = done.send(handles);
         }));
         jobs.push(handles);
@@ -311,11 +312,19 @@ async fn open_all(options: &Arc<Options>, starts: Vec<(Start, OpenContext)>) -> 
     handles
 }
 
-fn open(options: &Arc<Options>, start: Start, context: OpenContext) -> Option<PartitionHandle> {
-    let dir = options.data_dir.join(format!("{}-{}", start.topic, start.id.partition));
-    let config = options.log_config(&start.settings);
-    let disk = Arc::clone(&options.disk);
-    match Log::open(disk, Arc::clone(&options.clock), dir, config, context) {
+fn open(options: &Arc<Options>, start: Start) -> Option<PartitionHandle> {
+    let opened = options.data_dir.create_partition(&start.topic, start.id.partition, start.id.topic).and_then(
+        |(dir, context)| {
+            // What an earlier topic of this name left in the checkpoints does not count.
+            let context = match context.fresh {
+                true => OpenContext { recovery_point: None, log_start: None, ..context },
+                false => context,
+            };
+            let (disk, clock) = (Arc::clone(&options.disk), Arc::clone(&options.clock));
+            Log::open(disk, clock, dir, options.log_config(&start.settings), context)
+        },
+    );
+    match opened {
         Ok(log) => Some(PartitionHandle::new(Arc::clone(options), start, log)),
         Err(error) => {
             tracing::error!(topic = %start.topic, partition = %start.id.partition, %error, "a partition cannot be opened");
