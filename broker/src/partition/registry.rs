@@ -187,11 +187,7 @@ impl Partitions {
         writer.write(Checkpoint::HighWatermark, each(PartitionHandle::high_watermark))
     }
 
-    async fn bring_in_line(
-        &self,
-        known: Option<&Arc<TopicPartitions>>,
-        topic: &Arc<Topic>,
-    ) -> TopicPartitions {
+    async fn bring_in_line(&self, known: Option<&Arc<TopicPartitions>>, topic: &Arc<Topic>) -> TopicPartitions {
         let settings = Arc::new(self.0.settings(topic));
         let stage = self.0.stages.produce_stage(topic);
         let name: Arc<str> = Arc::from(topic.name.as_str());
