@@ -350,14 +350,6 @@ pub fn crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes)
 }
 
-/// The checksum of bytes of which only the front changed, from the sums of
-/// the front before and after and the length of what follows it.
-pub fn crc_with_other_front(whole: u32, before: u32, after: u32, rest_len: usize) -> u32 {
-    // The sum is linear: the difference of the fronts, moved past the rest, is
-    // the difference of the wholes.
-    whole ^ crc32c::crc32c_combine(before ^ after, 0, rest_len)
-}
-
 fn at<const N: usize>(header: &[u8; HEADER_LEN], from: usize) -> [u8; N] {
     let mut out = [0; N];
     if let Some(field) = header.get(from..from + N) {

@@ -64,6 +64,7 @@ impl Section {
     ///
     /// # Errors
     /// [`BuildError::Record`] and [`BuildError::TooMany`]; the section is then as it was.
+    #[inline]
     pub fn push(&mut self, record: &RecordParts<'_>) -> Result<(), BuildError> {
         let count = self.one_more()?;
         encode::record(&mut self.bytes, record)?;
@@ -75,6 +76,7 @@ impl Section {
     ///
     /// # Errors
     /// [`BuildError::TooMany`]; the section is then as it was.
+    #[inline]
     pub fn copy(&mut self, record: &RecordView<'_>) -> Result<(), BuildError> {
         let count = self.one_more()?;
         self.bytes.extend_from_slice(record.bytes());
@@ -82,10 +84,12 @@ impl Section {
         Ok(())
     }
 
+    #[inline]
     fn one_more(&self) -> Result<i32, BuildError> {
         self.count.checked_add(1).ok_or(BuildError::TooMany { count: self.count })
     }
 
+    #[inline]
     fn note(&mut self, count: i32, timestamp_delta: i64) {
         self.count = count;
         self.max_timestamp_delta = self.max_timestamp_delta.max(Some(timestamp_delta));
@@ -143,14 +147,19 @@ pub(crate) fn seal(mut bytes: Vec<u8>, mut header: BatchHeader, codec: Compressi
     let too_large = BuildError::TooLarge { bytes: bytes.len() };
     header.batch_length = i32::try_from(bytes.len().saturating_sub(LENGTH_BIAS)).map_err(|_| too_large)?;
     header.attributes = header.attributes.with_codec(codec.id());
-    if let Some(room) = bytes.first_chunk_mut() {
+    write_header(&mut bytes, &mut header);
+    Ok(Batch::sealed(header, Bytes::from(bytes)))
+}
+
+/// Writes a header into the front of its batch, with the checksum that comes of it.
+pub(crate) fn write_header(batch: &mut [u8], header: &mut BatchHeader) {
+    if let Some(room) = batch.first_chunk_mut() {
         *room = header.encode();
     }
-    header.crc = crc(bytes.get(CRC_FROM..).unwrap_or_default());
-    if let Some(room) = bytes.get_mut(CRC_AT..CRC_FROM) {
+    header.crc = crc(batch.get(CRC_FROM..).unwrap_or_default());
+    if let Some(room) = batch.get_mut(CRC_AT..CRC_FROM) {
         room.copy_from_slice(&header.crc.to_be_bytes());
     }
-    Ok(Batch::sealed(header, Bytes::from(bytes)))
 }
 
 /// Builds one batch, record by record.

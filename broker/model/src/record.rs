@@ -122,21 +122,21 @@ impl<'a> Iterator for Records<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
+        // Reading does not say what is wrong: an error's cause is looked for
+        // afterwards, so that good records do not pay for it.
         if self.over {
             return None;
         }
         if self.index >= self.count {
             return self.end();
         }
-        let record = RecordView::read(self.rest, self.index, self.count);
-        match &record {
-            Ok((_, rest)) => {
-                self.rest = rest;
-                self.index = self.index.saturating_add(1);
-            }
-            Err(_) => self.over = true,
-        }
-        Some(record.map(|(view, _)| view))
+        let Some((view, rest)) = RecordView::read(self.rest) else {
+            self.over = true;
+            return Some(explain(self.rest, self.index, self.count));
+        };
+        self.rest = rest;
+        self.index += 1;
+        Some(Ok(view))
     }
 
     /// At most as many as fit into the bytes, whatever the count says.
@@ -165,30 +165,23 @@ pub struct RecordView<'a> {
 impl<'a> RecordView<'a> {
     /// The record at the front of `section`, and what follows it.
     #[inline]
-    fn read(section: &'a [u8], index: i32, count: i32) -> Result<(Self, &'a [u8]), RecordError> {
+    fn read(section: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let mut body = section;
-        let length = match read_varint(&mut body) {
-            Ok(length) => length,
-            Err(Truncated::Yes) => return Err(RecordError::Short { index, count }),
-            Err(Truncated::No) => return Err(RecordError::Varint { index, field: "record length" }),
+        let length = usize::try_from(varint(&mut body)?).ok()?;
+        let (mut record, rest) = body.split_at_checked(length)?;
+        let (attributes, after) = record.split_first()?;
+        record = after;
+        let timestamp_delta = varlong(&mut record)?;
+        let offset_delta = varint(&mut record)?;
+        let key = nullable(&mut record)?;
+        let value = nullable(&mut record)?;
+        let headers = match record {
+            [0] => Headers::EMPTY,
+            more => Headers::read(more)?,
         };
-        let wrong = || RecordError::Length { index, field: "record length", value: length.into(), left: body.len() };
-        let length = usize::try_from(length).map_err(|_| wrong())?;
-        let Some((record, rest)) = body.split_at_checked(length) else {
-            return Err(RecordError::Short { index, count });
-        };
-        let mut from = Cursor { left: record, index };
-        let attributes = from.byte("attributes")?;
-        let timestamp_delta = from.varlong("timestamp delta")?;
-        let offset_delta = from.varint("offset delta")?;
-        let key = from.nullable("key length")?;
-        let value = from.nullable("value length")?;
-        let headers = from.headers()?;
-        if !from.left.is_empty() {
-            return Err(RecordError::Slack { index, bytes: from.left.len() });
-        }
-        let bytes = section.get(..section.len() - rest.len()).unwrap_or_default();
-        Ok((Self { bytes, attributes, timestamp_delta, offset_delta, key, value, headers }, rest))
+        let bytes = section.get(..section.len() - rest.len())?;
+        let attributes = attributes.cast_signed();
+        Some((Self { bytes, attributes, timestamp_delta, offset_delta, key, value, headers }, rest))
     }
 
     /// All its bytes, the length field too: what is copied where a record stays as it is.
@@ -249,12 +242,26 @@ impl<'a> Headers<'a> {
     /// # Errors
     /// As for a record's headers, the record's index being 0.
     pub fn parse(raw: &'a [u8]) -> Result<Self, RecordError> {
-        let mut from = Cursor { left: raw, index: 0 };
-        let headers = from.headers()?;
-        match from.left.len() {
-            0 => Ok(headers),
-            bytes => Err(RecordError::Slack { index: 0, bytes }),
+        Self::read(raw).ok_or_else(|| {
+            let mut from = Cursor { left: raw, index: 0 };
+            match from.headers() {
+                Ok(()) => RecordError::Slack { index: 0, bytes: from.left.len() },
+                Err(error) => error,
+            }
+        })
+    }
+
+    fn read(raw: &'a [u8]) -> Option<Self> {
+        let mut left = raw;
+        let count = u32::try_from(varint(&mut left)?).ok()?;
+        // A header takes two bytes at least: a count above that is refused before the loop.
+        if count as usize > left.len() / 2 {
+            return None;
         }
+        for _ in 0..count {
+            header(&mut left)?;
+        }
+        left.is_empty().then_some(Self { raw, count })
     }
 
     /// The encoding: the count as a varint, then the headers.
@@ -274,9 +281,9 @@ impl<'a> Headers<'a> {
 
     /// The headers in order.
     pub fn iter(&self) -> HeaderIter<'a> {
-        let mut left = self.raw;
-        let count = read_varint(&mut left).ok().and_then(|count| u32::try_from(count).ok()).unwrap_or(0);
-        HeaderIter { from: Cursor { left, index: 0 }, left: count }
+        let mut rest = self.raw;
+        let _ = varint(&mut rest);
+        HeaderIter { rest, left: self.count }
     }
 
     /// The first header with this key.
@@ -311,7 +318,7 @@ pub struct HeaderView<'a> {
 /// Goes through [`Headers`].
 #[derive(Clone, Debug)]
 pub struct HeaderIter<'a> {
-    from: Cursor<'a>,
+    rest: &'a [u8],
     left: u32,
 }
 
@@ -321,7 +328,7 @@ impl<'a> Iterator for HeaderIter<'a> {
     fn next(&mut self) -> Option<HeaderView<'a>> {
         self.left = self.left.checked_sub(1)?;
         // They were read once when the headers were made, so this does not fail.
-        self.from.header().ok()
+        header(&mut self.rest)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -338,72 +345,94 @@ pub fn position_in(whole: &[u8], part: &[u8]) -> Option<usize> {
     (from.checked_add(part.len())? <= whole.len()).then_some(from)
 }
 
-/// Reads the parts of record number `index`.
-#[derive(Clone, Debug)]
+#[inline]
+fn varint(from: &mut &[u8]) -> Option<i32> {
+    read_varint(from).ok()
+}
+
+#[inline]
+fn varlong(from: &mut &[u8]) -> Option<i64> {
+    read_varlong(from).ok()
+}
+
+/// As Kafka reads it: any negative length is null.
+#[inline]
+fn nullable<'a>(from: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
+    let Ok(length) = usize::try_from(varint(from)?) else { return Some(None) };
+    let (bytes, rest) = from.split_at_checked(length)?;
+    *from = rest;
+    Some(Some(bytes))
+}
+
+fn header<'a>(from: &mut &'a [u8]) -> Option<HeaderView<'a>> {
+    // Unlike a value, a header's key is never null.
+    let key = nullable(from)??;
+    Some(HeaderView { key, value: nullable(from)? })
+}
+
+/// What is wrong with the record at the front of `section`, number `index` of `count`.
+#[cold]
+#[inline(never)]
+fn explain<'a>(section: &'a [u8], index: i32, count: i32) -> Result<RecordView<'a>, RecordError> {
+    let mut body = section;
+    let length = match read_varint(&mut body) {
+        Ok(length) => length,
+        Err(Truncated::Yes) => return Err(RecordError::Short { index, count }),
+        Err(Truncated::No) => return Err(RecordError::Varint { index, field: "record length" }),
+    };
+    let negative = |_| RecordError::Length { index, field: "record length", value: length.into(), left: body.len() };
+    let length = usize::try_from(length).map_err(negative)?;
+    let record = body.get(..length).ok_or(RecordError::Short { index, count })?;
+    let mut from = Cursor { left: record, index };
+    from.take(1, "attributes")?;
+    from.varlong("timestamp delta")?;
+    from.varint("offset delta")?;
+    from.nullable("key length")?;
+    from.nullable("value length")?;
+    from.headers()?;
+    Err(RecordError::Slack { index, bytes: from.left.len() })
+}
+
+/// Reads the parts of record number `index` once more, to say what is wrong.
 struct Cursor<'a> {
     left: &'a [u8],
     index: i32,
 }
 
-impl<'a> Cursor<'a> {
-    #[inline]
-    fn byte(&mut self, field: &'static str) -> Result<i8, RecordError> {
-        let (byte, left) = self.left.split_first().ok_or_else(|| self.wrong(field, 1))?;
-        self.left = left;
-        Ok(i8::from_be_bytes([*byte]))
-    }
-
-    #[inline]
+impl Cursor<'_> {
     fn varint(&mut self, field: &'static str) -> Result<i32, RecordError> {
         read_varint(&mut self.left).map_err(|_| RecordError::Varint { index: self.index, field })
     }
 
-    #[inline]
     fn varlong(&mut self, field: &'static str) -> Result<i64, RecordError> {
         read_varlong(&mut self.left).map_err(|_| RecordError::Varint { index: self.index, field })
     }
 
-    #[inline]
-    fn take(&mut self, length: i32, field: &'static str) -> Result<&'a [u8], RecordError> {
-        let wanted = usize::try_from(length).map_err(|_| self.wrong(field, length))?;
-        let (taken, left) = self.left.split_at_checked(wanted).ok_or_else(|| self.wrong(field, length))?;
-        self.left = left;
-        Ok(taken)
+    fn take(&mut self, length: i32, field: &'static str) -> Result<(), RecordError> {
+        let wrong = RecordError::Length { index: self.index, field, value: length.into(), left: self.left.len() };
+        let after = usize::try_from(length).ok().and_then(|length| self.left.get(length..));
+        self.left = after.ok_or(wrong)?;
+        Ok(())
     }
 
-    /// As Kafka reads it: any negative length is null.
-    #[inline]
-    fn nullable(&mut self, field: &'static str) -> Result<Option<&'a [u8]>, RecordError> {
+    fn nullable(&mut self, field: &'static str) -> Result<(), RecordError> {
         match self.varint(field)? {
-            ..0 => Ok(None),
-            length => self.take(length, field).map(Some),
+            ..0 => Ok(()),
+            length => self.take(length, field),
         }
     }
 
-    #[inline]
-    fn headers(&mut self) -> Result<Headers<'a>, RecordError> {
-        let whole = self.left;
-        let announced = self.varint("headers count")?;
-        let count = u32::try_from(announced).map_err(|_| self.wrong("headers count", announced))?;
-        // A header takes two bytes at least: a count above that is refused before the loop.
-        if count as usize > self.left.len() / 2 {
-            return Err(self.wrong("headers count", announced));
+    fn headers(&mut self) -> Result<(), RecordError> {
+        let field = "headers count";
+        let value = self.varint(field)?.into();
+        if value < 0 || value > (self.left.len() / 2) as i64 {
+            return Err(RecordError::Length { index: self.index, field, value, left: self.left.len() });
         }
-        for _ in 0..count {
-            self.header()?;
+        for _ in 0..value {
+            let length = self.varint("header key length")?;
+            self.take(length, "header key length")?;
+            self.nullable("header value length")?;
         }
-        let raw = whole.get(..whole.len() - self.left.len()).unwrap_or_default();
-        Ok(Headers { raw, count })
-    }
-
-    fn header(&mut self) -> Result<HeaderView<'a>, RecordError> {
-        let length = self.varint("header key length")?;
-        let key = self.take(length, "header key length")?;
-        Ok(HeaderView { key, value: self.nullable("header value length")? })
-    }
-
-    #[cold]
-    fn wrong(&self, field: &'static str, value: i32) -> RecordError {
-        RecordError::Length { index: self.index, field, value: value.into(), left: self.left.len() }
+        Ok(())
     }
 }

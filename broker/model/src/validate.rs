@@ -242,6 +242,7 @@ impl Bounds {
         Self { earliest, latest: now.plus_ms(rules.after_max_ms), usurped: false, fixed }
     }
 
+    #[inline]
     fn fault(&self, timestamp: Timestamp) -> Option<Fault> {
         if timestamp == Timestamp::NONE || (self.earliest <= timestamp && timestamp <= self.latest) {
             // As Kafka has it, a batch without timestamps may not claim the type either.

@@ -1,6 +1,14 @@
 //! The builder and the rewriting against kafka-protocol's records as oracle,
 //! and against what must never change.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::records as oracle;
 use millrace_model::builder::Section;

@@ -1,6 +1,14 @@
 //! Each codec against itself, against other writers' framings and against
 //! bytes that nobody wrote.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 use millrace_model::Compression;
 use millrace_model::codec::{CodecError, compress, decompress};
 use proptest::collection::vec;

@@ -1,6 +1,14 @@
 //! Batches that Kafka's own client and librdkafka wrote, read here; and the
 //! builder against the very bytes that the Java client gives.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 use bytes::Bytes;
 use millrace_model::record::encode::HeaderSource;
 use millrace_model::record::{RecordView, Records};

@@ -1,5 +1,13 @@
 //! Record views against the encoder, and against bytes that nobody wrote.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 use millrace_model::record::encode::{self, HeaderSource, RecordParts};
 use millrace_model::record::{Headers, RecordError, Records, position_in};
 use proptest::collection::vec;

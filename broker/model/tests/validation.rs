@@ -1,5 +1,13 @@
 //! What a produced batch must be, rule by rule.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
 use millrace_model::batch::{Attributes, BatchError};
 use millrace_model::builder::Section;
 use millrace_model::codec::CodecError;

@@ -38,7 +38,6 @@ fn stream(context: &mut DCtx<'static>, from: &[u8], limit: usize, out: &mut Vec<
         let before = input.pos;
         let mut output = OutBuffer::around_pos(out, at);
         hint = context.decompress_stream(&mut output, &mut input).map_err(wrong)?;
-        drop(output);
         if input.pos == before && out.len() == at && out.capacity() > at {
             return Err(malformed(Compression::Zstd, "the frame is cut off"));
         }

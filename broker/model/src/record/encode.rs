@@ -38,6 +38,7 @@ pub struct RecordParts<'a> {
 ///
 /// # Errors
 /// [`RecordError::TooLarge`] where the record does not fit its 31-bit length.
+#[inline]
 pub fn record(out: &mut Vec<u8>, parts: &RecordParts<'_>) -> Result<(), RecordError> {
     let body = body_len(parts);
     let length = i32::try_from(body).map_err(|_| RecordError::TooLarge { bytes: body })?;
@@ -51,15 +52,28 @@ pub fn record(out: &mut Vec<u8>, parts: &RecordParts<'_>) -> Result<(), RecordEr
     match parts.headers {
         HeaderSource::None => out.push(0),
         HeaderSource::Encoded(headers) => out.extend_from_slice(headers.raw()),
-        HeaderSource::Pairs(pairs) => {
-            write_varint(out, length_of(pairs.len()));
-            for (key, value) in pairs {
-                nullable(out, Some(key));
-                nullable(out, *value);
-            }
-        }
+        HeaderSource::Pairs(pairs) => header_pairs(out, pairs),
     }
     Ok(())
+}
+
+fn header_pairs(out: &mut Vec<u8>, pairs: &[(&[u8], Option<&[u8]>)]) {
+    write_varint(out, length_of(pairs.len()));
+    for (key, value) in pairs {
+        nullable(out, Some(key));
+        nullable(out, *value);
+    }
+}
+
+#[inline]
+fn nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    match bytes {
+        None => out.push(1),
+        Some(bytes) => {
+            write_varint(out, length_of(bytes.len()));
+            out.extend_from_slice(bytes);
+        }
+    }
 }
 
 /// Bytes that [`record`] appends.
@@ -68,6 +82,7 @@ pub fn encoded_len(parts: &RecordParts<'_>) -> usize {
     varint_len(length_of(body)).saturating_add(body)
 }
 
+#[inline]
 fn body_len(parts: &RecordParts<'_>) -> usize {
     let headers = match parts.headers {
         HeaderSource::None => 1,
@@ -82,22 +97,14 @@ fn body_len(parts: &RecordParts<'_>) -> usize {
         .saturating_add(headers)
 }
 
-fn nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
-    match bytes {
-        None => write_varint(out, -1),
-        Some(bytes) => {
-            write_varint(out, length_of(bytes.len()));
-            out.extend_from_slice(bytes);
-        }
-    }
-}
-
+#[inline]
 fn nullable_len(bytes: Option<&[u8]>) -> usize {
     bytes.map_or(1, |bytes| varint_len(length_of(bytes.len())).saturating_add(bytes.len()))
 }
 
 /// A length for its field. One that does not fit makes the record itself too
 /// large, which [`record`] finds out before it writes.
+#[inline]
 fn length_of(length: usize) -> i32 {
     i32::try_from(length).unwrap_or(i32::MAX)
 }

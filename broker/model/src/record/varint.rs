@@ -14,34 +14,45 @@ pub enum Truncated {
 ///
 /// # Errors
 /// [`Truncated::Yes`] where the bytes end, [`Truncated::No`] where it is longer than 32 bits.
-#[inline]
+#[inline(always)]
 pub fn read_varint(from: &mut &[u8]) -> Result<i32, Truncated> {
     // Nearly every length and delta takes one byte or two.
-    if let [first @ ..0x80, rest @ ..] = *from {
-        *from = rest;
-        return Ok(unzigzag32(u32::from(*first)));
+    match *from {
+        [first @ ..0x80, rest @ ..] => {
+            *from = rest;
+            Ok(unzigzag32(u32::from(*first)))
+        }
+        [first, second @ ..0x80, rest @ ..] => {
+            *from = rest;
+            Ok(unzigzag32(u32::from(*first & 0x7f) | u32::from(*second) << 7))
+        }
+        _ => {
+            let raw = read_long(from, 5)?;
+            u32::try_from(raw).map(unzigzag32).map_err(|_| Truncated::No)
+        }
     }
-    if let [first, second @ ..0x80, rest @ ..] = *from {
-        *from = rest;
-        return Ok(unzigzag32(u32::from(*first & 0x7f) | u32::from(*second) << 7));
-    }
-    let raw = read_long(from, 5)?;
-    u32::try_from(raw).map(unzigzag32).map_err(|_| Truncated::No)
 }
 
 /// Reads a 64-bit number off the front.
 ///
 /// # Errors
 /// [`Truncated::Yes`] where the bytes end, [`Truncated::No`] where it is longer than 64 bits.
-#[inline]
+#[inline(always)]
 pub fn read_varlong(from: &mut &[u8]) -> Result<i64, Truncated> {
-    if let [first @ ..0x80, rest @ ..] = *from {
-        *from = rest;
-        return Ok(unzigzag64(u64::from(*first)));
+    match *from {
+        [first @ ..0x80, rest @ ..] => {
+            *from = rest;
+            Ok(unzigzag64(u64::from(*first)))
+        }
+        [first, second @ ..0x80, rest @ ..] => {
+            *from = rest;
+            Ok(unzigzag64(u64::from(*first & 0x7f) | u64::from(*second) << 7))
+        }
+        _ => read_long(from, 10).map(unzigzag64),
     }
-    read_long(from, 10).map(unzigzag64)
 }
 
+#[inline(never)]
 fn read_long(from: &mut &[u8], most: u32) -> Result<u64, Truncated> {
     let mut value = 0u64;
     for place in 0..most {
@@ -72,8 +83,17 @@ pub fn write_varlong(out: &mut Vec<u8>, value: i64) {
     write_raw(out, zigzag64(value));
 }
 
-#[inline]
-fn write_raw(out: &mut Vec<u8>, mut raw: u64) {
+#[inline(always)]
+fn write_raw(out: &mut Vec<u8>, raw: u64) {
+    match raw {
+        0..0x80 => out.push(raw as u8),
+        0x80..0x4000 => out.extend_from_slice(&[raw as u8 | 0x80, (raw >> 7) as u8]),
+        _ => write_long(out, raw),
+    }
+}
+
+#[inline(never)]
+fn write_long(out: &mut Vec<u8>, mut raw: u64) {
     while raw >= 0x80 {
         out.push(raw as u8 | 0x80);
         raw >>= 7;
@@ -93,23 +113,28 @@ pub const fn varlong_len(value: i64) -> usize {
     raw_len(zigzag64(value))
 }
 
+#[inline]
 const fn raw_len(raw: u64) -> usize {
     let bits = 64 - (raw | 1).leading_zeros() as usize;
     bits.div_ceil(7)
 }
 
+#[inline]
 const fn zigzag32(value: i32) -> u32 {
     (value.cast_unsigned() << 1) ^ (value >> 31).cast_unsigned()
 }
 
+#[inline]
 const fn zigzag64(value: i64) -> u64 {
     (value.cast_unsigned() << 1) ^ (value >> 63).cast_unsigned()
 }
 
+#[inline]
 const fn unzigzag32(raw: u32) -> i32 {
     (raw >> 1).cast_signed() ^ -(raw & 1).cast_signed()
 }
 
+#[inline]
 const fn unzigzag64(raw: u64) -> i64 {
     (raw >> 1).cast_signed() ^ -(raw & 1).cast_signed()
 }
