@@ -1,0 +1,23 @@
+//! Real clients against a real broker process, over loopback.
+//!
+//! Four libraries (librdkafka, Apache Kafka's Java client, franz-go, kafka-python) obey one set of commands
+//! (`DRIVERS.md`), so that a behaviour is written down once and held against all of them; kcat and Kafka's console
+//! tools are run as a user runs them. `MILLRACE_REFEREE=kafka` runs everything against Apache Kafka.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says why on standard error"
+)]
+
+mod admin;
+mod console;
+mod crash;
+mod exchange;
+mod groups;
+mod kcat;
+mod large;
+mod restart;
+mod times;

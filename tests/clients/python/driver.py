@@ -1,0 +1,228 @@
+"""kafka-python behind the driver protocol: a command per line in, an answer per line out. See ../DRIVERS.md.
+
+kafka-python shares no code with librdkafka, Java or Go: a fourth reading of the protocol.
+"""
+
+import base64
+import json
+import sys
+import threading
+import time
+
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, NewTopic
+
+
+def from_text(text):
+    return None if text is None else base64.b64decode(text)
+
+
+def to_text(data):
+    return None if data is None else base64.b64encode(data).decode()
+
+
+def seen(record):
+    return {
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp": record.timestamp,
+        "timestamp_type": "append" if record.timestamp_type == 1 else "create",
+        "key": to_text(record.key),
+        "value": to_text(record.value),
+        "headers": [[name, to_text(value)] for name, value in record.headers],
+    }
+
+
+class Load(threading.Thread):
+    """Produces counted records until it is told to stop and writes one line for each ack."""
+
+    def __init__(self, producer, command):
+        super().__init__(daemon=True)
+        self.producer, self.command = producer, command
+        self.running, self.sent, self.failed = True, 0, None
+        self.acks = open(command["path"], "w")
+
+    def run(self):
+        command, due = self.command, time.monotonic()
+        while self.running and self.failed is None:
+            number = self.sent
+            self.sent += 1
+            tail = bytes(ord("a") + (number + i) % 26 for i in range(command["bytes"]))
+            value = f"{command['producer']}:{number}:".encode() + tail
+            try:
+                self.send(number, value)
+            except Exception as refused:
+                self.failed = f"{number}: {refused!r}"
+            due = max(due + 1 / command["rate"], time.monotonic() - 1)
+            time.sleep(max(0, due - time.monotonic()))
+        self.producer.flush()
+        self.producer.close()
+        self.acks.close()
+
+    def send(self, number, value):
+        sent = self.producer.send(self.command["topic"], value=value, partition=number % self.command["partitions"])
+        sent.add_callback(lambda ack: self.acks.write(f"{number} {ack.partition} {ack.offset}\n"))
+        sent.add_errback(self.refused, number)
+
+    def refused(self, number, refused):
+        self.failed = f"{number}: {refused!r}"
+
+
+class Driver:
+    def __init__(self, bootstrap):
+        self.bootstrap = bootstrap
+        self.members = {}
+        self.the_load = None
+        self.admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+
+    def producer(self, command):
+        codec = command.get("codec", "none")
+        return KafkaProducer(
+            bootstrap_servers=self.bootstrap,
+            compression_type=None if codec == "none" else codec,
+            enable_idempotence=command.get("idempotent", True),
+            acks="all",
+            max_request_size=20_000_000,
+            linger_ms=command.get("linger_ms", 5),
+            delivery_timeout_ms=command.get("timeout_ms", 30_000),
+            request_timeout_ms=10_000,
+            max_block_ms=command.get("timeout_ms", 30_000),
+            reconnect_backoff_max_ms=200,
+        )
+
+    def consumer(self, **settings):
+        return KafkaConsumer(
+            bootstrap_servers=self.bootstrap,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            reconnect_backoff_max_ms=200,
+            **settings,
+        )
+
+    def produce(self, command):
+        producer = self.producer(command)
+        sent = []
+        for record in command["records"]:
+            sent.append(producer.send(
+                command["topic"],
+                key=from_text(record.get("key")),
+                value=from_text(record.get("value")),
+                headers=[(name, from_text(value)) for name, value in record.get("headers", [])],
+                partition=record.get("partition", 0),
+                timestamp_ms=record.get("timestamp"),
+            ))
+        producer.flush()
+        acks = []
+        for one in sent:
+            try:
+                ack = one.get(timeout=30)
+                acks.append({"partition": ack.partition, "offset": ack.offset})
+            except Exception as refused:
+                acks.append({"error": repr(refused)})
+        producer.close()
+        return {"acks": acks}
+
+    def consume(self, command):
+        consumer = self.consumer()
+        partition = TopicPartition(command["topic"], command.get("partition", 0))
+        consumer.assign([partition])
+        consumer.seek(partition, command.get("offset", 0))
+        records, deadline = [], time.monotonic() + command.get("timeout_ms", 20_000) / 1000
+        while len(records) < command["count"] and time.monotonic() < deadline:
+            for batch in consumer.poll(timeout_ms=200).values():
+                records.extend(seen(record) for record in batch)
+        consumer.close()
+        return {"records": records}
+
+    def create(self, command):
+        topic = NewTopic(command["topic"], command.get("partitions", 1), 1, topic_configs=command.get("configs", {}))
+        self.admin.create_topics([topic])
+        return {}
+
+    def delete(self, command):
+        self.admin.delete_topics([command["topic"]])
+        return {}
+
+    def describe(self, command):
+        [topic] = self.admin.describe_topics([command["topic"]])
+        return {"partitions": len(topic["partitions"]), "id": str(topic["topic_id"])}
+
+    def configs(self, command):
+        resource = ConfigResource(ConfigResourceType.TOPIC, command["topic"])
+        [topics] = self.admin.describe_configs([resource], config_filter="all").values()
+        [configs] = topics.values()
+        return {"configs": {name: config["value"] for name, config in configs.items()}}
+
+    def times(self, command):
+        partition = TopicPartition(command["topic"], command.get("partition", 0))
+        consumer, offsets = self.consumer(), []
+        for timestamp in command["timestamps"]:
+            if timestamp == -1:
+                offsets.append(consumer.end_offsets([partition])[partition])
+            elif timestamp == -2:
+                offsets.append(consumer.beginning_offsets([partition])[partition])
+            elif timestamp == -3:
+                found = self.admin.list_partition_offsets({partition: -3})[partition]
+                offsets.append(found.offset if found.offset >= 0 else None)
+            else:
+                found = consumer.offsets_for_times({partition: timestamp})[partition]
+                offsets.append(found and found.offset)
+        consumer.close()
+        return {"offsets": offsets}
+
+    def join(self, command):
+        self.members[command["member"]] = self.consumer(
+            group_id=command["group"],
+            session_timeout_ms=command.get("session_timeout_ms", 10_000),
+            heartbeat_interval_ms=500,
+        )
+        self.members[command["member"]].subscribe([command["topic"]])
+        return {}
+
+    def poll(self, command):
+        member = self.members[command["member"]]
+        records = []
+        for batch in member.poll(timeout_ms=command.get("timeout_ms", 300)).values():
+            records.extend(seen(record) for record in batch)
+        return {"records": records, "assigned": sorted(p.partition for p in member.assignment())}
+
+    def commit(self, command):
+        self.members[command["member"]].commit()
+        return {}
+
+    def committed(self, command):
+        partition = TopicPartition(command["topic"], command.get("partition", 0))
+        return {"offset": self.members[command["member"]].committed(partition)}
+
+    def leave(self, command):
+        self.members.pop(command["member"]).close()
+        return {}
+
+    def load(self, command):
+        self.the_load = Load(self.producer(command), command)
+        self.the_load.start()
+        return {}
+
+    def stop(self, _):
+        self.the_load.running = False
+        self.the_load.join()
+        return {"sent": self.the_load.sent, "failed": self.the_load.failed}
+
+
+def main():
+    driver = Driver(sys.argv[1])
+    commands = {"produce", "consume", "create", "delete", "describe", "configs", "times",
+                "join", "poll", "commit", "committed", "leave", "load", "stop"}
+    for line in sys.stdin:
+        try:
+            command = json.loads(line)
+            if command["op"] not in commands:
+                raise ValueError(f"unknown command {command}")
+            answer = {"ok": getattr(driver, command["op"])(command)}
+        except Exception as failure:
+            answer = {"error": repr(failure)}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+//! What a broker remembers from one start to the next.
+
+use millrace_tests::broker::Broker;
+use millrace_tests::client::{Commands as _, Library, seen};
+use millrace_tests::record::Record;
+use millrace_tests::{segments, session};
+use serde_json::json;
+
+const AT: i64 = 1_700_000_000_000;
+
+fn topics_records_groups_and_configs_survive(how: fn(&mut Broker)) {
+    let mut broker = Broker::start();
+    let mut client = session::open(Library::Librdkafka, &broker.bootstrap()).expect("always there");
+    client.create("kept", 2, json!({"retention.ms": "-1", "max.message.bytes": "3000000"}));
+    client.create("dropped", 1, json!({}));
+    let records: Vec<Record> = (0..500).map(|i| Record::new(None, Some(format!("v{i}").as_bytes()), AT + i)).collect();
+    assert!(client.produce("kept", "lz4", &records).iter().all(Result::is_ok));
+    client.must(json!({"op": "join", "member": "m", "group": "keepers", "topic": "kept"}));
+    let mut got = 0;
+    while got < 500 {
+        got += seen(&client.must(json!({"op": "poll", "member": "m", "timeout_ms": 1000}))).len();
+    }
+    client.must(json!({"op": "commit", "member": "m"}));
+    client.must(json!({"op": "leave", "member": "m"}));
+    client.must(json!({"op": "delete", "topic": "dropped"}));
+
+    how(&mut broker);
+    broker.restart();
+
+    let mut client = session::open(Library::Librdkafka, &broker.bootstrap()).expect("always there");
+    assert_eq!(client.must(json!({"op": "describe", "topic": "kept"}))["partitions"], 2);
+    client.call(&json!({"op": "describe", "topic": "dropped"})).expect_err("a deleted topic stays deleted");
+    let configs = client.must(json!({"op": "configs", "topic": "kept"}))["configs"].take();
+    assert_eq!((&configs["retention.ms"], &configs["max.message.bytes"]), (&json!("-1"), &json!("3000000")));
+    let read = client.consume("kept", 0, 0, 500);
+    assert!(read.iter().map(|seen| &seen.record).eq(&records), "{} records, or others", read.len());
+    client.must(json!({"op": "join", "member": "n", "group": "keepers", "topic": "kept"}));
+    let committed = client.must(json!({"op": "committed", "member": "n", "topic": "kept", "partition": 0}));
+    assert_eq!(committed["offset"], 500);
+    assert_eq!(client.produce("kept", "none", &[Record::new(None, Some(b"next"), AT)]), [Ok((0, 500))]);
+    broker.stop();
+    segments::check(&broker.data_dir(), "kept");
+    segments::check(&broker.data_dir(), "__consumer_offsets");
+}
+
+#[test]
+fn a_stopped_broker_comes_back_with_everything() {
+    topics_records_groups_and_configs_survive(Broker::stop);
+}
+
+#[test]
+fn a_killed_broker_comes_back_with_everything() {
+    topics_records_groups_and_configs_survive(Broker::kill);
+}

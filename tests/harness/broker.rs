@@ -1,0 +1,240 @@
+//! One broker process on loopback with a data directory of its own.
+//!
+//! Millrace, or Kafka where `MILLRACE_REFEREE=kafka`. When a test fails, the broker's last lines follow the panic; with
+//! `MILLRACE_KEEP=1` its directory stays.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use crate::leash::Leashed;
+use crate::{kafka, paths, ports, wire};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Which broker the tests judge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Ours.
+    Millrace,
+    /// Apache Kafka, to prove a test.
+    Kafka,
+}
+
+impl Kind {
+    /// As the environment says.
+    pub fn from_environment() -> Self {
+        match std::env::var("MILLRACE_REFEREE").as_deref() {
+            Ok("kafka") => Self::Kafka,
+            Ok(other) => panic!("MILLRACE_REFEREE is {other}, the only referee is kafka"),
+            Err(_) => Self::Millrace,
+        }
+    }
+}
+
+/// What a broker is started with.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// A directory of topic files (Millrace only).
+    pub topics: Option<PathBuf>,
+    /// Broker settings by Kafka's names.
+    pub config: Vec<(String, String)>,
+}
+
+/// A broker, running or not.
+#[derive(Debug)]
+pub struct Broker {
+    kind: Kind,
+    options: Options,
+    port: u16,
+    http: u16,
+    properties: PathBuf,
+    process: Option<Leashed>,
+    dir: Option<tempfile::TempDir>,
+}
+
+impl Broker {
+    /// Starts a broker and waits until it answers.
+    pub fn start() -> Self {
+        Self::with(Options::default())
+    }
+
+    /// Starts a broker with options and waits until it answers.
+    pub fn with(options: Options) -> Self {
+        Self::of(Kind::from_environment(), options)
+    }
+
+    /// Starts a broker of this kind and waits until it answers.
+    pub fn of(kind: Kind, options: Options) -> Self {
+        let dir = tempfile::Builder::new().prefix("millrace-test-").tempdir().expect("a temporary directory");
+        let (port, http) = (ports::free(), ports::free());
+        let properties = match kind {
+            Kind::Kafka => kafka::format(dir.path(), port, &options.config),
+            Kind::Millrace => node_toml(dir.path(), &options.config),
+        };
+        let mut broker = Self { kind, options, port, http, properties, process: None, dir: Some(dir) };
+        broker.restart();
+        broker
+    }
+
+    /// `127.0.0.1:PORT`, for clients.
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The port of the Kafka protocol.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The port of HTTP (Millrace only).
+    pub const fn http(&self) -> u16 {
+        self.http
+    }
+
+    /// Which broker this is.
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The process id, while it runs.
+    pub fn pid(&mut self) -> Option<u32> {
+        self.process.as_mut().map(|process| process.child().id())
+    }
+
+    /// Where it keeps its partitions.
+    pub fn data_dir(&self) -> PathBuf {
+        kafka::data_dir(self.home())
+    }
+
+    fn home(&self) -> &Path {
+        self.dir.as_ref().expect("the directory lives as long as the broker").path()
+    }
+
+    /// Starts the process without waiting for it.
+    pub fn spawn(&mut self) {
+        let log = File::options().create(true).append(true).open(self.home().join("broker.log")).expect("a log file");
+        let mut command = match self.kind {
+            Kind::Kafka => kafka::run(&self.properties),
+            Kind::Millrace => self.serve(),
+        };
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
+        self.process = Some(Leashed::spawn(&mut command));
+    }
+
+    fn serve(&self) -> Command {
+        let mut command = Command::new(millrace());
+        command.arg("serve").arg("--listen").arg(self.bootstrap());
+        command.arg("--http").arg(format!("127.0.0.1:{}", self.http)).arg("--data-dir").arg(self.data_dir());
+        if !self.options.config.is_empty() {
+            command.arg("--config").arg(&self.properties);
+        }
+        if let Some(topics) = &self.options.topics {
+            command.arg("--topics").arg(topics);
+        }
+        command
+    }
+
+    /// Starts the process again and waits until it answers. Returns how long that took.
+    pub fn restart(&mut self) -> Duration {
+        let began = Instant::now();
+        self.spawn();
+        self.wait();
+        began.elapsed()
+    }
+
+    /// Waits until the started process answers Metadata.
+    pub fn wait(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !wire::answers_metadata(self.port) {
+            let running = self.process.as_mut().is_some_and(Leashed::is_running);
+            assert!(running, "the broker ended while it started");
+            assert!(Instant::now() < deadline, "the broker does not answer after {PATIENCE:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// SIGTERM, and waits until the process has ended. Panics if it does not end, or not with success.
+    pub fn stop(&mut self) {
+        let Some(mut process) = self.process.take() else { return };
+        process.terminate();
+        let deadline = Instant::now() + PATIENCE;
+        while process.is_running() {
+            assert!(Instant::now() < deadline, "the broker does not end after SIGTERM");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let status = process.child().wait().expect("it has ended");
+        // The JVM dies of the signal it was sent; we exit.
+        assert!(self.kind == Kind::Kafka || status.success(), "the broker ended with {status}");
+    }
+
+    /// Everything it has said.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.home().join("broker.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.process = None;
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("--- the broker's last lines\n{}\n---", lines[lines.len().saturating_sub(60)..].join("\n"));
+        }
+        if std::env::var_os("MILLRACE_KEEP").is_some() {
+            eprintln!("kept: {}", self.dir.take().expect("not dropped yet").keep().display());
+        }
+    }
+}
+
+fn node_toml(dir: &Path, config: &[(String, String)]) -> PathBuf {
+    let file = dir.join("node.toml");
+    let lines: Vec<String> = config.iter().map(|(key, value)| format!("{key:?} = {value:?}\n")).collect();
+    std::fs::write(&file, format!("[config]\n{}", lines.concat())).expect("the configuration can be written");
+    file
+}
+
+/// The binary under test: `MILLRACE_BIN`, or what cargo builds from this tree.
+pub fn millrace() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| match std::env::var_os("MILLRACE_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => build(),
+    })
+}
+
+/// Builds the binary and keeps a copy for this process, because another checkout that shares the target directory may
+/// replace the original while tests run.
+fn build() -> PathBuf {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(paths::root()).args(["build", "-q", "-p", "millrace", "--bin", "millrace"]);
+    cargo.args(["--message-format=json-render-diagnostics"]);
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    let output = cargo.stderr(Stdio::inherit()).output().expect("cargo runs");
+    assert!(output.status.success(), "millrace does not build");
+    let executable = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .expect("cargo names the executable");
+    let copies = paths::cache().join("bin");
+    std::fs::create_dir_all(&copies).expect("a directory for the copy");
+    let copy = copies.join(format!("millrace-{}", paths::fingerprint(std::slice::from_ref(&executable))));
+    if !copy.exists() {
+        let part = copies.join(format!("part-{}", std::process::id()));
+        std::fs::copy(&executable, &part)
+            .and_then(|_| std::fs::rename(&part, &copy))
+            .expect("the binary can be copied");
+    }
+    copy
+}

@@ -1,0 +1,109 @@
+//! The clients as tests see them: four libraries, one set of commands.
+
+use serde_json::{Value, json};
+
+use crate::record::{Record, Seen};
+
+/// A client library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Library {
+    /// librdkafka, through crate rdkafka; always there.
+    Librdkafka,
+    /// Apache Kafka's own client.
+    Java,
+    /// franz-go.
+    Go,
+    /// kafka-python.
+    Python,
+}
+
+impl Library {
+    /// Every library.
+    pub const ALL: [Self; 4] = [Self::Librdkafka, Self::Java, Self::Go, Self::Python];
+
+    /// A name for topics and groups.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Librdkafka => "librdkafka",
+            Self::Java => "java",
+            Self::Go => "go",
+            Self::Python => "python",
+        }
+    }
+
+    /// Whether the library agrees to write a record. kafka-python reads all of them, but refuses to write a header
+    /// without a value, and a record with neither key nor value.
+    pub fn writes(self, record: &Record) -> bool {
+        let null_header = record.headers.iter().any(|(_, value)| value.is_none());
+        let nothing = record.key.is_none() && record.value.is_none();
+        self != Self::Python || !null_header && !nothing
+    }
+}
+
+/// The codecs a batch can have.
+pub const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
+
+/// Something that obeys the driver protocol of `tests/clients/DRIVERS.md`.
+pub trait Client: Send {
+    /// Carries out one command; `Err` is the library's own words.
+    fn call(&mut self, command: &Value) -> Result<Value, String>;
+}
+
+/// What a produced record came to: its partition and offset, or the library's error.
+pub type Ack = Result<(i32, i64), String>;
+
+/// The commands, typed; everything that can be called has them.
+pub trait Commands {
+    /// Carries out one command and panics, naming it, if it fails.
+    fn must(&mut self, command: Value) -> Value;
+
+    /// Produces records as one client does; an ack each.
+    fn produce(&mut self, topic: &str, codec: &str, records: &[Record]) -> Vec<Ack> {
+        let records: Vec<Value> = records.iter().map(Record::to_json).collect();
+        let answer = self.must(json!({"op": "produce", "topic": topic, "codec": codec, "records": records}));
+        acks(&answer)
+    }
+
+    /// Reads `count` records of a partition; fewer when they do not come in time.
+    fn consume(&mut self, topic: &str, partition: i32, from: i64, count: usize) -> Vec<Seen> {
+        let answer = self.must(json!({
+            "op": "consume", "topic": topic, "partition": partition, "offset": from, "count": count,
+        }));
+        seen(&answer)
+    }
+
+    /// Creates a topic, which keeps records of any age unless `configs` says otherwise: the tests' timestamps are old.
+    fn create(&mut self, topic: &str, partitions: i32, mut configs: Value) {
+        if configs["retention.ms"].is_null() {
+            configs["retention.ms"] = json!("-1");
+        }
+        self.must(json!({"op": "create", "topic": topic, "partitions": partitions, "configs": configs}));
+    }
+}
+
+impl<T: Client + ?Sized> Commands for T {
+    fn must(&mut self, command: Value) -> Value {
+        self.call(&command).unwrap_or_else(|error| {
+            let mut text = command.to_string();
+            text.truncate(text.floor_char_boundary(300));
+            panic!("{text}: {error}")
+        })
+    }
+}
+
+/// The acks in an answer to `produce`.
+pub fn acks(answer: &Value) -> Vec<Ack> {
+    let one = |ack: &Value| match ack["error"].as_str() {
+        Some(error) => Err(error.to_owned()),
+        None => Ok((
+            i32::try_from(ack["partition"].as_i64().expect("a partition")).expect("a small number"),
+            ack["offset"].as_i64().expect("an offset"),
+        )),
+    };
+    answer["acks"].as_array().expect("acks").iter().map(one).collect()
+}
+
+/// The records in an answer to `consume` or `poll`.
+pub fn seen(answer: &Value) -> Vec<Seen> {
+    answer["records"].as_array().expect("records").iter().map(Seen::from_json).collect()
+}
