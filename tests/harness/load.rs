@@ -186,7 +186,7 @@ pub fn scan(bootstrap: &str, topic: &str, partition: i32, mut each: impl FnMut(i
     let mut settings = config(bootstrap);
     settings.set("group.id", "unused").set("enable.auto.commit", "false").set("auto.offset.reset", "error");
     let consumer: BaseConsumer = settings.create().expect("a consumer");
-    let (low, high) = consumer.fetch_watermarks(topic, partition, Duration::from_secs(30)).expect("watermarks");
+    let (low, high) = watermarks(&consumer, topic, partition);
     let mut assigned = TopicPartitionList::new();
     assigned.add_partition_offset(topic, partition, Offset::Offset(low)).expect("an offset");
     consumer.assign(&assigned).expect("an assignment");
@@ -200,5 +200,17 @@ pub fn scan(bootstrap: &str, topic: &str, partition: i32, mut each: impl FnMut(i
         each(next, message.payload().unwrap_or_default());
         next += 1;
         deadline = Instant::now() + Duration::from_secs(30);
+    }
+}
+
+/// A broker that has just started may answer before it leads its partitions.
+fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> (i64, i64) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match consumer.fetch_watermarks(topic, partition, Duration::from_secs(10)) {
+            Ok(found) => return found,
+            Err(error) => assert!(Instant::now() < deadline, "{topic}-{partition} has no watermarks: {error:?}"),
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
