@@ -13,6 +13,7 @@ use super::fault::Fault;
 use super::output::{Output, Paint};
 use crate::config::topic::SourceFile;
 use crate::config::{ApplyRequest, Bundle};
+use std::net::SocketAddr;
 
 /// The topic that the records go to.
 pub const TOPIC: &str = "flights";
@@ -29,7 +30,7 @@ pub fn bundle() -> Bundle {
 }
 
 /// What to type next.
-pub fn invite(kafka: &str, http: Option<&str>, output: &mut Output) {
+pub fn invite(kafka: SocketAddr, http: Option<&str>, output: &mut Output) {
     let head = |output: &mut Output, text: &str| {
         let text = output.paint(Paint::Bold, text);
         output.line(format!("\n{text}"));
@@ -56,7 +57,7 @@ pub fn invite(kafka: &str, http: Option<&str>, output: &mut Output) {
 ///
 /// # Errors
 /// The broker does not do what it should.
-pub async fn present(kafka: &str, http: Option<&str>, output: &mut Output) -> Result<(), Fault> {
+pub async fn present(kafka: SocketAddr, http: Option<&str>, output: &mut Output) -> Result<(), Fault> {
     let told = tell(kafka, output).await?;
     if let Told::Before { records } = told {
         output.line(format!("the topic {TOPIC} holds {records} offsets already: nothing was produced again"));

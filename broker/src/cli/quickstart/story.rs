@@ -7,6 +7,7 @@ use crate::cli::fault::Fault;
 use crate::cli::output::{Output, Paint};
 use indicatif::{ProgressBar, ProgressStyle};
 use millrace_model::{Batch, Clock, Offset, SystemClock, Timestamp};
+use std::net::SocketAddr;
 use std::time::Instant;
 
 /// Partitions of the topic, as its file says.
@@ -47,7 +48,7 @@ struct Sent<'a> {
 ///
 /// # Errors
 /// The broker does not do what it should.
-pub async fn tell(kafka: &str, output: &mut Output) -> Result<Told, Fault> {
+pub async fn tell(kafka: SocketAddr, output: &mut Output) -> Result<Told, Fault> {
     let mut wire = Wire::connect(kafka, TOPIC).await?;
     let mut records = 0;
     for partition in 0..PARTITIONS {

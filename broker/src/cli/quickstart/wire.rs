@@ -11,8 +11,9 @@ use millrace_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use millrace_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use millrace_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use millrace_protocol::messages::{BrokerId, FetchRequest, ListOffsetsRequest, ProduceRequest, TopicName};
-use millrace_protocol::{ErrorCode, StrBytes};
+use millrace_protocol::{ErrorCode, Request, StrBytes};
 use std::fmt;
+use std::net::SocketAddr;
 use thiserror::Error;
 
 const PRODUCE: i16 = 11;
@@ -85,7 +86,7 @@ impl Wire {
     ///
     /// # Errors
     /// [`WireFault::Peer`].
-    pub async fn connect(address: &str, topic: &str) -> Result<Self, WireFault> {
+    pub async fn connect(address: SocketAddr, topic: &str) -> Result<Self, WireFault> {
         let peer = Peer::connect(address, "millrace-quickstart").await?;
         Ok(Self { peer, topic: TopicName(StrBytes::from_string(topic.to_owned())) })
     }
@@ -98,7 +99,7 @@ impl Wire {
         let data = PartitionProduceData::default().with_index(partition).with_records(Some(batch.bytes().clone()));
         let topic = TopicProduceData::default().with_name(self.topic.clone()).with_partition_data(vec![data]);
         let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(TIMEOUT_MS).with_topic_data(vec![topic]);
-        let answer = self.peer.call(PRODUCE, &request).await?;
+        let answer = self.ask(PRODUCE, &request).await?;
         let answer = answer.responses.into_iter().flat_map(|topic| topic.partition_responses).next();
         let answer = answer.ok_or(WireFault::Incomplete)?;
         if answer.error_code == 0 {
@@ -113,6 +114,12 @@ impl Wire {
                 .map(|one| (one.batch_index, text(one.batch_index_error_message).unwrap_or_default()))
                 .collect(),
         }))
+    }
+
+    /// In a version that names topics by their names.
+    async fn ask<R: Request>(&mut self, version: i16, request: &R) -> Result<R::Response, PeerError> {
+        let sent = self.peer.send_version(version, request).await?;
+        self.peer.receive(sent).await
     }
 
     /// The records from an offset on, as many as fit one answer.
@@ -132,7 +139,7 @@ impl Wire {
             .with_max_bytes(MAX_BYTES)
             .with_session_epoch(-1)
             .with_topics(vec![topic]);
-        let answer = self.peer.call(FETCH, &request).await?;
+        let answer = self.ask(FETCH, &request).await?;
         check(answer.error_code)?;
         let part = answer.responses.into_iter().flat_map(|topic| topic.partitions).next();
         let part = part.ok_or(WireFault::Incomplete)?;
@@ -154,7 +161,7 @@ impl Wire {
         let part = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(-1);
         let topic = ListOffsetsTopic::default().with_name(self.topic.clone()).with_partitions(vec![part]);
         let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
-        let answer = self.peer.call(LIST_OFFSETS, &request).await?;
+        let answer = self.ask(LIST_OFFSETS, &request).await?;
         let part = answer.topics.into_iter().flat_map(|topic| topic.partitions).next();
         let part = part.ok_or(WireFault::Incomplete)?;
         check(part.error_code)?;
