@@ -1,5 +1,7 @@
 //! The state machine from outside: what commands do, and that history and snapshots agree.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of tests fail as tests do")]
+
 use millrace_metadata::*;
 use millrace_model::{LeaderEpoch, NodeId, PartitionId, ProducerId, TopicId};
 use proptest::prelude::*;

@@ -18,8 +18,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 /// How the metadata group runs on this node.
 #[derive(Clone, Debug)]
@@ -79,7 +80,11 @@ struct Inner {
     published: Arc<Published>,
     queue: mpsc::Sender<Pending>,
     raft: Raft,
+    #[cfg(test)]
     log: LogStore,
+    /// From when it is set a write that fails is not tried again.
+    closing: Arc<AtomicBool>,
+    snapshotting: Arc<Mutex<()>>,
 }
 
 impl fmt::Debug for ClusterHandle {
@@ -106,9 +111,10 @@ impl Cluster {
             return Err(ClusterError::OtherNode { path, found, asked: options.node_id });
         }
         let (committed, last) = (state.vote.is_some_and(|vote| vote.is_committed()), state.last());
-        let log = LogStore::new(journal, state, Arc::clone(&seams.offload));
-        let machine = Machine::restore(snapshot, file, Arc::clone(&seams.offload));
-        let published = machine.published();
+        let closing = Arc::new(AtomicBool::new(false));
+        let log = LogStore::new(journal, state, Arc::clone(&seams.offload), Arc::clone(&closing));
+        let machine = Machine::restore(snapshot, file, Arc::clone(&seams.offload), Arc::clone(&closing));
+        let (published, snapshotting) = (machine.published(), machine.writing());
         let raft = Raft::new(node, Arc::new(config(&options)), Network, log.clone(), machine);
         let raft = with_random(Arc::clone(&seams.random), raft).await.map_err(raft_failed)?;
         if !committed {
@@ -117,7 +123,18 @@ impl Cluster {
         let (queue, waiting) = mpsc::channel(QUEUE);
         tokio::spawn(proposer::run(raft.clone(), log.clone(), waiting));
         let (node_id, timeout) = (options.node_id, options.propose_timeout);
-        let handle = ClusterHandle { inner: Arc::new(Inner { node_id, timeout, published, queue, raft, log }) };
+        let inner = Inner {
+            node_id,
+            timeout,
+            published,
+            queue,
+            raft,
+            #[cfg(test)]
+            log,
+            closing,
+            snapshotting,
+        };
+        let handle = ClusterHandle { inner: Arc::new(inner) };
         handle.catch_up(last).await?;
         handle.settle(options).await?;
         Ok(handle)
@@ -181,10 +198,12 @@ impl ClusterHandle {
 
     /// Stops the group on this node. What was answered is durable already; later proposals fail.
     pub async fn shutdown(&self) {
-        self.inner.log.close();
+        self.inner.closing.store(true, Ordering::Relaxed);
         if let Err(error) = self.inner.raft.shutdown().await {
             tracing::warn!(%error, "the metadata log did not stop cleanly");
         }
+        // A snapshot that is being written must not come in the way of whoever opens the directory next.
+        drop(self.inner.snapshotting.lock().await);
     }
 
     /// How many writes the journal had.

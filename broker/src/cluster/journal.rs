@@ -168,7 +168,10 @@ impl Journal {
         self.file.write_all_at(self.end, &mut [IoSlice::new(frame)])?;
         self.file.sync_data()?;
         if !self.named {
-            self.path.parent().map_or(Ok(()), |dir| self.disk.sync_dir(dir))?;
+            // The directory itself may be as new as the file.
+            for dir in self.path.ancestors().skip(1).take(2).filter(|dir| !dir.as_os_str().is_empty()) {
+                self.disk.sync_dir(dir)?;
+            }
             self.named = true;
         }
         Ok(())

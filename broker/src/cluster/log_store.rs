@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// How long a write that failed waits before it is tried again.
-const RETRY: Duration = Duration::from_millis(500);
+pub(super) const RETRY: Duration = Duration::from_millis(500);
 
 /// Cheap to clone; openraft serialises the writes.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ struct Shared {
     bytes: AtomicU64,
     /// Appends so far: what tests of group commit count.
     appends: AtomicU64,
-    closing: AtomicBool,
+    closing: Arc<AtomicBool>,
 }
 
 /// What a lock protects is changed in one step, so a panic elsewhere leaves nothing half done.
@@ -40,7 +40,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl LogStore {
-    pub(super) fn new(journal: Journal, state: State, offload: Arc<dyn Offload>) -> Self {
+    pub(super) fn new(journal: Journal, state: State, offload: Arc<dyn Offload>, closing: Arc<AtomicBool>) -> Self {
         let bytes = AtomicU64::new(journal.len());
         let shared = Shared {
             state: Mutex::new(state),
@@ -48,7 +48,7 @@ impl LogStore {
             offload,
             bytes,
             appends: AtomicU64::new(0),
-            closing: AtomicBool::new(false),
+            closing,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -61,11 +61,6 @@ impl LogStore {
     #[cfg(test)]
     pub(super) fn appends(&self) -> u64 {
         self.shared.appends.load(Ordering::Relaxed)
-    }
-
-    /// From now on a write that fails is not tried again.
-    pub(super) fn close(&self) {
-        self.shared.closing.store(true, Ordering::Relaxed);
     }
 
     /// Runs a job on the journal where it may block.

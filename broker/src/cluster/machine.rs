@@ -1,5 +1,6 @@
 //! The state machine: applies committed entries to the image and publishes it.
 
+use super::log_store::RETRY;
 use super::snapshot::{SnapshotFile, SnapshotRecord};
 use super::types::{Entry, LogId, Outcome, SnapshotMeta, StorageError, StoredMembership, Types};
 use arc_swap::ArcSwap;
@@ -9,7 +10,8 @@ use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageIOError};
 use std::io::{self, Cursor};
 use std::sync::Arc;
-use tokio::sync::{oneshot, watch};
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::{Mutex, oneshot, watch};
 
 /// Where readers find the image.
 #[derive(Debug)]
@@ -38,11 +40,19 @@ pub(super) struct Machine {
     published: Arc<Published>,
     file: SnapshotFile,
     offload: Arc<dyn Offload>,
+    closing: Arc<AtomicBool>,
+    /// Held while a snapshot is written, so that a node that shuts down can wait for it.
+    writing: Arc<Mutex<()>>,
 }
 
 impl Machine {
     /// The machine as the last snapshot left it.
-    pub(super) fn restore(record: Option<SnapshotRecord>, file: SnapshotFile, offload: Arc<dyn Offload>) -> Self {
+    pub(super) fn restore(
+        record: Option<SnapshotRecord>,
+        file: SnapshotFile,
+        offload: Arc<dyn Offload>,
+        closing: Arc<AtomicBool>,
+    ) -> Self {
         let (meta, image) = record.map_or_else(Default::default, |record| (record.meta, record.image));
         let image = Arc::new(image);
         Self {
@@ -52,11 +62,38 @@ impl Machine {
             membership: meta.last_membership,
             file,
             offload,
+            closing,
+            writing: Arc::default(),
         }
     }
 
     pub(super) fn published(&self) -> Arc<Published> {
         Arc::clone(&self.published)
+    }
+
+    pub(super) fn writing(&self) -> Arc<Mutex<()>> {
+        Arc::clone(&self.writing)
+    }
+
+    /// Writes the snapshot's file. As with the journal, a disk that refuses for a while is not the end of the node.
+    async fn persist(&self, record: SnapshotRecord) -> io::Result<Snapshot<Types>> {
+        let _writing = self.writing.lock().await;
+        let record = Arc::new(record);
+        loop {
+            if self.closing.load(Ordering::Relaxed) {
+                return Err(io::Error::other("the node shuts down"));
+            }
+            let record = Arc::clone(&record);
+            let written = self.blocking(move |file| {
+                file.write(&record)?;
+                snapshot(&record)
+            });
+            match written.await {
+                Ok(snapshot) => return Ok(snapshot),
+                Err(error) => tracing::error!(%error, "the metadata snapshot cannot be written; trying again"),
+            }
+            tokio::time::sleep(RETRY).await;
+        }
     }
 
     fn record(&self) -> SnapshotRecord {
@@ -84,12 +121,7 @@ fn snapshot(record: &SnapshotRecord) -> io::Result<Snapshot<Types>> {
 
 impl RaftSnapshotBuilder<Types> for Machine {
     async fn build_snapshot(&mut self) -> Result<Snapshot<Types>, StorageError> {
-        let record = self.record();
-        let built = self.blocking(move |file| {
-            file.write(&record)?;
-            snapshot(&record)
-        });
-        match built.await {
+        match self.persist(self.record()).await {
             Ok(snapshot) => {
                 tracing::debug!(index = self.image.index(), "wrote a snapshot of the metadata");
                 Ok(snapshot)
@@ -154,7 +186,7 @@ impl RaftStateMachine<Types> for Machine {
         let failed = |error: io::Error| StorageIOError::write_snapshot(Some(meta.signature()), AnyError::new(&error));
         let image: Image = serde_json::from_slice(snapshot.get_ref()).map_err(|error| failed(error.into()))?;
         let record = SnapshotRecord::new(meta.clone(), image.clone());
-        self.blocking(move |file| file.write(&record)).await.map_err(failed)?;
+        self.persist(record).await.map_err(failed)?;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.image = Arc::new(image);
