@@ -1,1 +1,267 @@
-//! Metrics.
+//! Numbers for operators, in Prometheus' text format.
+//!
+//! Counters are relaxed atomics that whoever counts holds directly: a label is looked up once, when a handler, a
+//! connection or an attachment is made, never per request. The registry's lock is taken to register and to
+//! scrape. Nothing is counted per record; a batch adds its numbers once.
+
+mod process;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The content type of [`Metrics::encode`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// All metrics of a node. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Arc<Mutex<Registry>>,
+    /// Sockets and bytes.
+    pub network: NetworkMetrics,
+    /// Records and batches appended.
+    pub log: LogMetrics,
+    requests: RequestFamilies,
+    plugins: PluginFamilies,
+}
+
+/// Sockets and bytes, over all connections.
+#[derive(Clone, Debug, Default)]
+pub struct NetworkMetrics {
+    /// Connections that are open.
+    pub connections: Gauge,
+    /// Connections that were accepted.
+    pub accepted: Counter,
+    /// Connections that were closed because of what they sent, or because there were too many.
+    pub refused: Counter,
+    /// Bytes of requests.
+    pub bytes_received: Counter,
+    /// Bytes of responses.
+    pub bytes_sent: Counter,
+}
+
+/// What was appended and read, over all partitions.
+#[derive(Clone, Debug, Default)]
+pub struct LogMetrics {
+    /// Batches appended.
+    pub batches: Counter,
+    /// Records appended.
+    pub records: Counter,
+    /// Bytes appended.
+    pub bytes: Counter,
+    /// Appends that failed because of the disk.
+    pub failures: Counter,
+}
+
+/// One API key's numbers: held by its row of the API table.
+#[derive(Clone, Debug, Default)]
+pub struct RequestMetrics {
+    /// Requests answered.
+    pub requests: Counter,
+    /// Responses with an error on top; errors of single partitions are not counted here.
+    pub errors: Counter,
+    /// Nanoseconds from a request's last byte to its answer.
+    pub nanoseconds: Counter,
+}
+
+/// One attachment's numbers: held by the attachment.
+#[derive(Clone, Debug, Default)]
+pub struct PluginMetrics {
+    /// Calls, one a batch.
+    pub calls: Counter,
+    /// Records handed in.
+    pub records: Counter,
+    /// Records dropped or refused.
+    pub dropped: Counter,
+    /// Calls that trapped, ran out of time or memory, or answered nonsense.
+    pub faults: Counter,
+    /// Nanoseconds inside the guest.
+    pub nanoseconds: Counter,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ApiLabel {
+    api: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PluginLabel {
+    plugin: String,
+    topic: String,
+    stage: &'static str,
+}
+
+#[derive(Clone, Debug, Default)]
+struct RequestFamilies {
+    requests: Family<ApiLabel, Counter>,
+    errors: Family<ApiLabel, Counter>,
+    nanoseconds: Family<ApiLabel, Counter>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct PluginFamilies {
+    calls: Family<PluginLabel, Counter>,
+    records: Family<PluginLabel, Counter>,
+    dropped: Family<PluginLabel, Counter>,
+    faults: Family<PluginLabel, Counter>,
+    nanoseconds: Family<PluginLabel, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// The broker's metrics, all at zero, and the process's own.
+    pub fn new() -> Self {
+        let metrics = Self {
+            registry: Arc::default(),
+            network: NetworkMetrics::default(),
+            log: LogMetrics::default(),
+            requests: RequestFamilies::default(),
+            plugins: PluginFamilies::default(),
+        };
+        metrics.register(|registry| {
+            metrics.network.register(registry);
+            metrics.log.register(registry);
+            metrics.requests.register(registry);
+            metrics.plugins.register(registry);
+            registry.register_collector(Box::new(process::Process));
+        });
+        metrics
+    }
+
+    /// Lets a room add metrics of its own. Names begin with `millrace_`; the encoder adds `_total` to counters.
+    pub fn register(&self, add: impl FnOnce(&mut Registry)) {
+        add(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The numbers of an API key; asked for once, when the API table is made.
+    pub fn request(&self, api: &'static str) -> RequestMetrics {
+        let (label, families) = (ApiLabel { api }, &self.requests);
+        RequestMetrics {
+            requests: families.requests.get_or_create_owned(&label),
+            errors: families.errors.get_or_create_owned(&label),
+            nanoseconds: families.nanoseconds.get_or_create_owned(&label),
+        }
+    }
+
+    /// The numbers of a plugin on a topic; asked for once, when it is attached.
+    pub fn plugin(&self, plugin: &str, topic: &str, stage: &'static str) -> PluginMetrics {
+        let label = PluginLabel { plugin: plugin.to_owned(), topic: topic.to_owned(), stage };
+        let families = &self.plugins;
+        PluginMetrics {
+            calls: families.calls.get_or_create_owned(&label),
+            records: families.records.get_or_create_owned(&label),
+            dropped: families.dropped.get_or_create_owned(&label),
+            faults: families.faults.get_or_create_owned(&label),
+            nanoseconds: families.nanoseconds.get_or_create_owned(&label),
+        }
+    }
+
+    /// Forgets the numbers of a plugin that was detached, so that labels do not pile up.
+    pub fn forget_plugin(&self, plugin: &str, topic: &str, stage: &'static str) {
+        let label = PluginLabel { plugin: plugin.to_owned(), topic: topic.to_owned(), stage };
+        let PluginFamilies { calls, records, dropped, faults, nanoseconds } = &self.plugins;
+        for family in [calls, records, dropped, faults, nanoseconds] {
+            family.remove(&label);
+        }
+    }
+
+    /// All metrics as text, of the type [`CONTENT_TYPE`].
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        // Writing to a string does not fail; a collector that does is a scrape that ends early.
+        if let Err(error) = prometheus_client::encoding::text::encode(&mut text, &registry) {
+            tracing::warn!(%error, "the metrics could not be written in full");
+        }
+        text
+    }
+}
+
+impl NetworkMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("millrace_connections", "Open client connections", self.connections.clone());
+        registry.register("millrace_connections_accepted", "Accepted client connections", self.accepted.clone());
+        registry.register("millrace_connections_refused", "Connections closed by the broker", self.refused.clone());
+        registry.register("millrace_received_bytes", "Bytes of requests", self.bytes_received.clone());
+        registry.register("millrace_sent_bytes", "Bytes of responses", self.bytes_sent.clone());
+    }
+}
+
+impl LogMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("millrace_appended_batches", "Batches appended", self.batches.clone());
+        registry.register("millrace_appended_records", "Records appended", self.records.clone());
+        registry.register("millrace_appended_bytes", "Bytes appended", self.bytes.clone());
+        registry.register("millrace_append_failures", "Appends the disk refused", self.failures.clone());
+    }
+}
+
+impl RequestFamilies {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("millrace_requests", "Requests answered", self.requests.clone());
+        registry.register("millrace_request_errors", "Requests answered with an error", self.errors.clone());
+        let help = "Nanoseconds from a request's last byte to its answer";
+        registry.register("millrace_request_nanoseconds", help, self.nanoseconds.clone());
+    }
+}
+
+impl PluginFamilies {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("millrace_plugin_calls", "Calls of a plugin, one a batch", self.calls.clone());
+        registry.register("millrace_plugin_records", "Records handed to a plugin", self.records.clone());
+        registry.register("millrace_plugin_dropped", "Records a plugin dropped or refused", self.dropped.clone());
+        registry.register("millrace_plugin_faults", "Calls of a plugin that failed", self.faults.clone());
+        registry.register("millrace_plugin_nanoseconds", "Nanoseconds inside a plugin", self.nanoseconds.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_counted_is_scraped() {
+        let metrics = Metrics::new();
+        metrics.request("Produce").requests.inc_by(3);
+        metrics.request("Produce").requests.inc();
+        metrics.network.connections.set(2);
+        metrics.plugin("mask@1", "orders", "produce").faults.inc();
+        let text = metrics.encode();
+        assert!(text.contains("millrace_requests_total{api=\"Produce\"} 4\n"), "{text}");
+        assert!(text.contains("millrace_connections 2\n"), "{text}");
+        let faults = "millrace_plugin_faults_total{plugin=\"mask@1\",topic=\"orders\",stage=\"produce\"} 1\n";
+        assert!(text.contains(faults), "{text}");
+        metrics.forget_plugin("mask@1", "orders", "produce");
+        assert!(!metrics.encode().contains("mask@1"));
+    }
+
+    #[test]
+    fn rooms_add_metrics_of_their_own() {
+        let metrics = Metrics::new();
+        let own = Counter::<u64>::default();
+        metrics.register(|registry| registry.register("millrace_own", "Own", own.clone()));
+        own.inc();
+        assert!(metrics.encode().contains("millrace_own_total 1\n"));
+    }
+
+    #[test]
+    fn the_process_tells_its_memory_time_and_descriptors() {
+        let text = Metrics::new().encode();
+        let value = |name: &str| -> f64 {
+            let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name} in {text}"));
+            line.rsplit(' ').next().unwrap().parse().unwrap()
+        };
+        assert!(value("process_resident_memory_bytes ") > 1e6);
+        assert!(value("process_cpu_seconds_total ") >= 0.0);
+        assert!(value("process_open_fds ") >= 3.0);
+        assert!(value("process_threads ") >= 1.0);
+    }
+}
