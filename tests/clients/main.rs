@@ -19,5 +19,6 @@ mod exchange;
 mod groups;
 mod kcat;
 mod large;
+mod main_job;
 mod restart;
 mod times;

@@ -202,39 +202,31 @@ fn node_toml(dir: &Path, config: &[(String, String)]) -> PathBuf {
     file
 }
 
-/// The binary under test: `MILLRACE_BIN`, or what cargo builds from this tree.
+/// The binary under test: `MILLRACE_BIN`, or the one that cargo built beside the tests. It is `millrace` itself, one call
+/// to `millrace::cli::main`, but of this package, so that `cargo test` alone brings it up to date.
 pub fn millrace() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| match std::env::var_os("MILLRACE_BIN") {
         Some(path) => PathBuf::from(path),
-        None => build(),
+        None => copy(&beside_this_test()),
     })
 }
 
-/// Builds the binary and keeps a copy for this process, because another checkout that shares the target directory may
-/// replace the original while tests run.
-fn build() -> PathBuf {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(paths::root()).args(["build", "-q", "-p", "millrace", "--bin", "millrace"]);
-    cargo.args(["--message-format=json-render-diagnostics"]);
-    if !cfg!(debug_assertions) {
-        cargo.arg("--release");
-    }
-    let output = cargo.stderr(Stdio::inherit()).output().expect("cargo runs");
-    assert!(output.status.success(), "millrace does not build");
-    let executable = String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .expect("cargo names the executable");
+fn beside_this_test() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its own path");
+    let deps = test.parent().expect("a test lies in a folder");
+    deps.parent().expect("and that in another").join("broker-under-test")
+}
+
+/// Keeps a copy for this process: another checkout that shares the target directory may replace the original meanwhile.
+fn copy(executable: &Path) -> PathBuf {
     let copies = paths::cache().join("bin");
     std::fs::create_dir_all(&copies).expect("a directory for the copy");
-    let copy = copies.join(format!("millrace-{}", paths::fingerprint(std::slice::from_ref(&executable))));
+    let name = paths::fingerprint(&[executable.to_path_buf()]);
+    let copy = copies.join(format!("millrace-{name}"));
     if !copy.exists() {
         let part = copies.join(format!("part-{}", std::process::id()));
-        std::fs::copy(&executable, &part)
-            .and_then(|_| std::fs::rename(&part, &copy))
-            .expect("the binary can be copied");
+        std::fs::copy(executable, &part).and_then(|_| std::fs::rename(&part, &copy)).expect("the binary can be copied");
     }
     copy
 }

@@ -17,6 +17,7 @@
 
 pub mod broker;
 pub mod client;
+pub mod flights;
 pub mod kafka;
 pub mod leash;
 pub mod librdkafka;
