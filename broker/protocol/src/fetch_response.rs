@@ -6,7 +6,8 @@
 //! announced must be the numbers that follow.
 
 use crate::header::{begin_response, end_response};
-use crate::wire::{put_length, put_no_tags, put_text, put_uuid, put_varint};
+use crate::produce_response::put_endpoints;
+use crate::wire::{put_length, put_no_tags, put_text, put_uuid};
 use crate::{ApiKey, ErrorCode};
 use bytes::{BufMut, BytesMut};
 use millrace_model::{LeaderEpoch, NodeId, Offset, PartitionId, TopicId};
@@ -214,26 +215,12 @@ impl<F> FetchResponse<F> {
     /// Ends the answer. The endpoints are those of the brokers that stand in `current_leader`.
     pub fn finish(mut self, endpoints: &[Endpoint<'_>]) -> Pieces<F> {
         if self.version >= 16 && !endpoints.is_empty() {
-            self.endpoints(endpoints);
+            put_endpoints(&mut self.out, endpoints);
         } else {
             put_no_tags(&mut self.out, self.flexible);
         }
         end_response(&mut self.out, self.start, self.elsewhere);
         Pieces { bytes: self.out, regions: self.regions }
-    }
-
-    fn endpoints(&mut self, endpoints: &[Endpoint<'_>]) {
-        let mut field = BytesMut::new();
-        put_length(&mut field, true, endpoints.len());
-        for endpoint in endpoints {
-            field.put_i32(endpoint.node.get());
-            put_text(&mut field, true, endpoint.host);
-            field.put_i32(endpoint.port.into());
-            field.put_slice(&[0, 0]); // no rack, no tags
-        }
-        self.out.put_slice(&[1, 0]);
-        put_varint(&mut self.out, u32::try_from(field.len()).unwrap_or(u32::MAX));
-        self.out.put_slice(&field);
     }
 }
 

@@ -12,6 +12,7 @@ pub mod error_code;
 pub mod fetch_response;
 pub mod header;
 pub mod message;
+pub mod produce_response;
 pub mod served;
 pub mod shape;
 mod shapes;

@@ -4,6 +4,7 @@
 //! commands are tried on the image, and only then are they proposed, in one command. While one change is under way the
 //! next one waits.
 
+use crate::cluster::ClusterHandle;
 use crate::config::bundle::{ApplyRequest, Bundle, content_hash};
 use crate::config::plan::{self, Defaults, Desired, Fault, Plan};
 use crate::config::topic::{check_plugin_name, check_plugin_version, parse_all};
@@ -26,6 +27,16 @@ pub trait Facts: Send + Sync + fmt::Debug {
     fn propose(&self, command: Command) -> BoxFuture<'_, Result<(), String>>;
 }
 
+impl Facts for ClusterHandle {
+    fn image(&self) -> Arc<Image> {
+        Self::image(self)
+    }
+
+    fn propose(&self, command: Command) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move { Self::propose(self, command).await.map(drop).map_err(|error| error.to_string()) })
+    }
+}
+
 /// What is needed of the registry of plugins.
 pub trait PluginStore: Send + Sync + fmt::Debug {
     /// Keeps a component, and checks that it is one. The name in the registry is given to it elsewhere.
@@ -36,6 +47,42 @@ pub trait PluginStore: Send + Sync + fmt::Debug {
 
     /// Tries an attachment: compiles, starts and configures it once.
     fn check(&self, attachment: &Attachment) -> BoxFuture<'_, Result<(), Fault>>;
+}
+
+/// What became of a node's topic files when it started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AtStart {
+    /// They were applied.
+    Applied(Plan),
+    /// They were compared; what differs waits for `millrace apply`.
+    Compared(Plan),
+}
+
+impl AtStart {
+    /// Says it in the log.
+    pub fn log(&self, dir: &std::path::Path) {
+        let dir = dir.display();
+        match self {
+            Self::Applied(plan) => {
+                tracing::info!(%dir, differences = plan.differences.len(), "topic files applied");
+            }
+            Self::Compared(plan) if plan.is_empty() => tracing::info!(%dir, "topic files are as applied"),
+            Self::Compared(plan) => {
+                for one in &plan.differences {
+                    let (before, after) = (one.before.as_deref(), one.after.as_deref());
+                    tracing::warn!(
+                        topic = one.topic,
+                        what = one.what,
+                        action = one.action.name(),
+                        before,
+                        after,
+                        "topic file differs from the broker"
+                    );
+                }
+                tracing::warn!(%dir, "the broker keeps what it has; run millrace apply to change it");
+            }
+        }
+    }
 }
 
 /// Why a plugin is not taken into the registry.
@@ -120,6 +167,18 @@ impl Applier {
     pub async fn apply_bundle(&self, bundle: &Bundle) -> Result<Plan, Problems> {
         self.store_components(bundle).await?;
         self.apply(&bundle.request).await
+    }
+
+    /// What a node does with its topic files when it starts: a cluster without topics gets them; on any other they are
+    /// only compared, because a start must not undo what was decided since.
+    ///
+    /// # Errors
+    /// As [`Applier::apply`].
+    pub async fn at_start(&self, bundle: &Bundle) -> Result<AtStart, Problems> {
+        if self.facts.image().topics().any(|topic| !topic.internal) {
+            return self.plan_bundle(bundle).await.map(AtStart::Compared);
+        }
+        self.apply_bundle(bundle).await.map(AtStart::Applied)
     }
 
     /// Keeps a component that a topic file names by its path.

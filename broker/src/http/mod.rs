@@ -26,7 +26,7 @@ mod routes;
 mod tests;
 
 pub use answer::{BrokerInfo, ErrorAnswer, PlanAnswer, PluginInfo, ProblemInfo, StatusAnswer, TopicInfo};
-pub use apply::{Applier, Facts, PluginStore};
+pub use apply::{Applier, AtStart, Facts, PluginStore};
 
 use std::fmt;
 use std::future::Future;

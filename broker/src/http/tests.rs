@@ -65,6 +65,7 @@ impl PluginStore for Store {
 struct Port {
     base: String,
     facts: Arc<Memory>,
+    applier: Arc<Applier>,
     token: Option<&'static str>,
 }
 
@@ -83,8 +84,9 @@ impl Port {
         let defaults = Defaults { partitions: 3, replication_factor: 1 };
         let shared: Arc<dyn Facts> = Arc::clone(&facts) as _;
         let applier = Applier::new(shared, Arc::new(Store::default()), Arc::new(SystemRandom), defaults);
+        let applier = Arc::new(applier);
         let context = HttpContext {
-            applier: Arc::new(applier),
+            applier: Arc::clone(&applier),
             metrics: Arc::new(|| "# EOF\n".to_owned()),
             ready: Arc::new(|| true),
             token: token.map(Arc::from),
@@ -93,7 +95,7 @@ impl Port {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(serve(listener, context, std::future::pending()));
-        Self { base, facts, token }
+        Self { base, facts, applier, token }
     }
 
     async fn ask(&self, method: &'static str, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> (u16, String) {
@@ -243,6 +245,21 @@ async fn a_topic_that_refuses_its_new_file_keeps_what_it_had() {
         ["orders.toml:3: topic.partitions: the topic has 3 partitions; they can be added to, not taken away"]
     );
     assert_eq!(before.topic("orders"), port.facts.image().topic("orders"));
+}
+
+#[tokio::test]
+async fn a_start_applies_to_a_cluster_without_topics_and_only_compares_afterwards() {
+    let port = Port::open(None).await;
+    let bundle = |text: &str| {
+        let files = vec![SourceFile { file: "a.toml".to_owned(), text: text.to_owned() }];
+        crate::config::Bundle { request: ApplyRequest { files, components: Vec::new() }, components: Vec::new() }
+    };
+    let first = port.applier.at_start(&bundle("[topic]\nname = \"a\"\n")).await.unwrap();
+    assert!(matches!(first, AtStart::Applied(plan) if plan.differences.len() == 1));
+    let changed = "[topic]\nname = \"a\"\n[topic.config]\n\"retention.ms\" = 5\n";
+    let second = port.applier.at_start(&bundle(changed)).await.unwrap();
+    assert!(matches!(second, AtStart::Compared(plan) if plan.differences.len() == 1));
+    assert!(port.facts.image().topic("a").unwrap().config.is_empty());
 }
 
 #[tokio::test]

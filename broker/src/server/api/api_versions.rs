@@ -1,0 +1,61 @@
+//! ApiVersions (18), versions 0 to 4: what is served, before anything else is asked.
+//!
+//! A version that is not served is answered in version 0 with UNSUPPORTED_VERSION and the range of ApiVersions itself, so
+//! that the client can ask again (KIP-511). From version 3 on the client says what it is.
+
+use super::{Asked, Context, TABLE, encode};
+use crate::server::service::{Answer, Call};
+use millrace_protocol::messages::ApiVersionsRequest;
+use millrace_protocol::messages::api_versions_response::{ApiVersion, ApiVersionsResponse};
+use millrace_protocol::{ApiKey, ErrorCode};
+use std::sync::Arc;
+
+pub(super) fn handle(asked: Asked, request: ApiVersionsRequest) -> ApiVersionsResponse {
+    if asked.version >= 3 {
+        let (name, version) = (&request.client_software_name, &request.client_software_version);
+        if !is_software(name) || !is_software(version) {
+            return ApiVersionsResponse::default().with_error_code(ErrorCode::InvalidRequest.code());
+        }
+        let _known = asked.connection.software.set((name.to_string(), version.to_string()));
+    }
+    let mut keys: Vec<ApiVersion> = TABLE.iter().map(|api| line(api.key)).collect();
+    keys.sort_by_key(|key| key.api_key);
+    ApiVersionsResponse::default().with_api_keys(keys)
+}
+
+/// The answer to a version that is not served.
+pub(super) fn unsupported(_context: &Arc<Context>, call: Call) -> Answer {
+    let response = ApiVersionsResponse::default()
+        .with_error_code(ErrorCode::UnsupportedVersion.code())
+        .with_api_keys(vec![line(ApiKey::ApiVersions)]);
+    Answer::Now(encode(call.out, ApiKey::ApiVersions, 0, call.header.correlation_id, &response))
+}
+
+fn line(key: ApiKey) -> ApiVersion {
+    let versions = key.versions();
+    ApiVersion::default().with_api_key(key.code()).with_min_version(versions.min).with_max_version(versions.max)
+}
+
+/// Letters and digits, with `.` and `-` between them.
+fn is_software(text: &str) -> bool {
+    let plain = |c: &u8| c.is_ascii_alphanumeric();
+    let bytes = text.as_bytes();
+    bytes.first().is_some_and(plain)
+        && bytes.last().is_some_and(plain)
+        && bytes.iter().all(|c| plain(c) || matches!(c, b'.' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn software_names_follow_kip_511() {
+        for good in ["a", "apache-kafka-java", "4.3.1", "librdkafka"] {
+            assert!(is_software(good), "{good}");
+        }
+        for bad in ["", "-a", "a.", "a b", "ä"] {
+            assert!(!is_software(bad), "{bad}");
+        }
+    }
+}

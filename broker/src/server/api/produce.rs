@@ -1,0 +1,272 @@
+//! Produce (0), versions 3 to 13: appends one batch to each partition that is named.
+//!
+//! * acks 0 wants no answer: an error closes the connection, which is all that a client can notice. acks 1 and −1 are the same as
+//!   long as there is one replica.
+//! * From version 7 on batches may be compressed with zstd, 8 names the records at fault (KIP-467), 10 names the leader to
+//!   go to (KIP-951), 13 names topics by id.
+//!
+//! The order of a partition's batches is fixed while this function runs. Where no stage and no flush is awaited the answer
+//! is there when it returns, without a task or a future.
+
+use super::{Context, errors, refuse};
+use crate::partition::{Append, AppendError, Appended, Origin, RecordRejection, TopicPartitions};
+use crate::server::service::{Answer, Call, Outcome};
+use bytes::{Bytes, BytesMut};
+use futures::future::join_all;
+use millrace_model::batch::Attributes;
+use millrace_model::{Batch, LeaderEpoch, NodeId, PartitionId, TopicId};
+use millrace_protocol::fetch_response::Endpoint;
+use millrace_protocol::messages::produce_request::TopicProduceData;
+use millrace_protocol::messages::{ProduceRequest, TopicName};
+use millrace_protocol::produce_response::{ProduceResponse, Produced};
+use millrace_protocol::{ErrorCode, decode};
+use std::sync::Arc;
+
+/// zstd's number among the codecs.
+const ZSTD: i16 = 4;
+
+/// One partition of the request on its way.
+enum Pending {
+    Done(Result<Appended, Failure>),
+    Waiting(Append),
+}
+
+/// What is said of a batch that was not appended.
+struct Failure {
+    error: ErrorCode,
+    records: Vec<RecordRejection>,
+    message: Option<String>,
+    current_leader: Option<(NodeId, LeaderEpoch)>,
+}
+
+impl Failure {
+    fn new(error: ErrorCode, message: Option<&str>) -> Self {
+        Self { error, records: Vec::new(), message: message.map(str::to_owned), current_leader: None }
+    }
+}
+
+impl From<AppendError> for Failure {
+    fn from(error: AppendError) -> Self {
+        let code = errors::append(&error);
+        match error {
+            AppendError::Invalid { records, message } | AppendError::InvalidTimestamp { records, message } => {
+                Self { error: code, records, message: Some(message), current_leader: None }
+            }
+            error => Self::new(code, Some(&error.to_string())),
+        }
+    }
+}
+
+/// What the answer needs of the request.
+struct Asked {
+    context: Arc<Context>,
+    out: BytesMut,
+    version: i16,
+    correlation: i32,
+    acks: i16,
+    topics: Vec<AskedTopic>,
+}
+
+struct AskedTopic {
+    id: TopicId,
+    name: TopicName,
+    partitions: Vec<(PartitionId, Pending)>,
+}
+
+pub(super) fn handle(context: &Arc<Context>, call: Call) -> Answer {
+    let Call { header, body, out, .. } = call;
+    let version = header.version;
+    let request: ProduceRequest = match decode(body, version) {
+        Ok(request) => request,
+        Err(error) => return refuse(format!("Produce version {version}: {error}")),
+    };
+    let general = if !matches!(request.acks, -1..=1) {
+        Some(Failure::new(ErrorCode::InvalidRequiredAcks, None))
+    } else if request.transactional_id.is_some() {
+        Some(Failure::new(ErrorCode::InvalidTxnState, Some("transactions are not served")))
+    } else {
+        None
+    };
+    let topics = request.topic_data.into_iter().map(|topic| append_topic(context, version, topic, general.as_ref()));
+    let asked = Asked {
+        topics: topics.collect(),
+        context: Arc::clone(context),
+        out,
+        version,
+        correlation: header.correlation_id,
+        acks: request.acks,
+    };
+    let waits = |topic: &AskedTopic| topic.partitions.iter().any(|(_, it)| matches!(it, Pending::Waiting(_)));
+    if asked.topics.iter().any(waits) {
+        Answer::Later(Box::pin(finish_later(asked)))
+    } else {
+        Answer::Now(finish(asked))
+    }
+}
+
+fn append_topic(context: &Context, version: i16, data: TopicProduceData, general: Option<&Failure>) -> AskedTopic {
+    let id = TopicId::new(data.topic_id);
+    let topic = if version >= 13 { context.partitions.topic(id) } else { context.partitions.topic_named(&data.name) };
+    let partitions = data.partition_data.into_iter().map(|partition| {
+        let index = PartitionId::new(partition.index);
+        let pending = match general {
+            Some(failure) => Pending::Done(Err(Failure::new(failure.error, failure.message.as_deref()))),
+            None => append(context, version, id, topic.as_deref(), index, partition.records),
+        };
+        (index, pending)
+    });
+    AskedTopic { id, name: data.name, partitions: partitions.collect() }
+}
+
+fn append(
+    context: &Context,
+    version: i16,
+    id: TopicId,
+    topic: Option<&TopicPartitions>,
+    index: PartitionId,
+    records: Option<Bytes>,
+) -> Pending {
+    let Some(handle) = topic.and_then(|topic| topic.get(index)) else {
+        return Pending::Done(Err(elsewhere(context, version, id, topic, index)));
+    };
+    let batch = match only_batch(version, records.unwrap_or_default()) {
+        Ok(batch) => batch,
+        Err(failure) => return Pending::Done(Err(failure)),
+    };
+    match handle.append(batch, Origin::Client).now() {
+        Ok(outcome) => Pending::Done(outcome.map_err(Failure::from)),
+        Err(append) => Pending::Waiting(append),
+    }
+}
+
+/// Why this node does not have the partition.
+fn elsewhere(
+    context: &Context,
+    version: i16,
+    id: TopicId,
+    topic: Option<&TopicPartitions>,
+    index: PartitionId,
+) -> Failure {
+    let image = context.cluster.image();
+    let known = topic.map(TopicPartitions::id).or((version >= 13).then_some(id));
+    let Some(facts) = known.and_then(|id| image.topic_by_id(id)) else {
+        let error = if version >= 13 { ErrorCode::UnknownTopicId } else { ErrorCode::UnknownTopicOrPartition };
+        return Failure::new(error, None);
+    };
+    match facts.partition(index) {
+        Some(partition) if partition.leader != context.node => Failure {
+            current_leader: Some((partition.leader, partition.leader_epoch)),
+            ..Failure::new(ErrorCode::NotLeaderOrFollower, None)
+        },
+        // Ours by the facts, but its log could not be opened.
+        Some(_) => Failure::new(ErrorCode::KafkaStorageError, None),
+        None => Failure::new(ErrorCode::UnknownTopicOrPartition, None),
+    }
+}
+
+/// The batch of a partition: there must be one and only one, and its codec must be known to clients of this version.
+fn only_batch(version: i16, mut records: Bytes) -> Result<Batch, Failure> {
+    let batch = Batch::split_from(&mut records)
+        .map_err(|error| Failure::new(errors::batch(&error), Some(&error.to_string())))?;
+    if !records.is_empty() {
+        let reason = "Produce requests may contain exactly one record batch per partition";
+        return Err(Failure::new(ErrorCode::InvalidRecord, Some(reason)));
+    }
+    if version < 7 && batch.header().attributes.codec() == ZSTD {
+        let reason = "Produce requests before version 7 may not use zstd";
+        return Err(Failure::new(ErrorCode::UnsupportedCompressionType, Some(reason)));
+    }
+    if is_not_a_producers(batch.header().attributes) {
+        let reason = "Produce requests may not contain control batches";
+        return Err(Failure::new(ErrorCode::InvalidRecord, Some(reason)));
+    }
+    Ok(batch)
+}
+
+fn is_not_a_producers(attributes: Attributes) -> bool {
+    attributes.is_control()
+}
+
+async fn finish_later(mut asked: Asked) -> Outcome {
+    let all = asked.topics.iter_mut().flat_map(|topic| topic.partitions.iter_mut());
+    join_all(all.map(|(_, pending)| async move {
+        if let Pending::Waiting(append) = pending {
+            *pending = Pending::Done(append.await.map_err(Failure::from));
+        }
+    }))
+    .await;
+    finish(asked)
+}
+
+fn finish(asked: Asked) -> Outcome {
+    if asked.acks == 0 {
+        return silent(asked);
+    }
+    let mut response = ProduceResponse::begin(asked.out, asked.version, asked.correlation, asked.topics.len());
+    let mut leaders = Vec::new();
+    for topic in &asked.topics {
+        response.topic(topic.id, &topic.name, topic.partitions.len());
+        for (index, outcome) in &topic.partitions {
+            partition(&mut response, *index, outcome, &mut leaders);
+        }
+        response.end_topic();
+    }
+    if leaders.is_empty() {
+        return Outcome::Reply(response.finish(&[]).into());
+    }
+    leaders.sort();
+    leaders.dedup();
+    let image = asked.context.cluster.image();
+    let brokers = leaders.iter().filter_map(|leader| image.broker(*leader));
+    let endpoints: Vec<_> =
+        brokers.map(|broker| Endpoint { node: broker.id(), host: broker.host(), port: broker.port() }).collect();
+    Outcome::Reply(response.finish(&endpoints).into())
+}
+
+fn partition(response: &mut ProduceResponse, index: PartitionId, outcome: &Pending, leaders: &mut Vec<NodeId>) {
+    match outcome {
+        Pending::Done(Ok(appended)) => response.partition(&Produced {
+            base_offset: appended.base_offset,
+            log_append_time: appended.log_append_time,
+            log_start: appended.log_start,
+            ..Produced::error(index, ErrorCode::None)
+        }),
+        Pending::Done(Err(failure)) => {
+            let records: Vec<_> = failure.records.iter().map(|it| (it.index, it.reason.as_str())).collect();
+            leaders.extend(failure.current_leader.map(|(leader, _)| leader));
+            response.partition(&Produced {
+                records: &records,
+                message: failure.message.as_deref(),
+                current_leader: failure.current_leader,
+                ..Produced::error(index, failure.error)
+            });
+        }
+        // Everything has been awaited by now.
+        Pending::Waiting(_) => response.partition(&Produced::error(index, ErrorCode::UnknownServerError)),
+    }
+}
+
+fn silent(asked: Asked) -> Outcome {
+    let mut outcomes = asked.topics.iter().flat_map(|topic| &topic.partitions);
+    let failed = outcomes.find_map(|(index, outcome)| match outcome {
+        Pending::Done(Err(failure)) => Some((index, failure.error)),
+        _ => None,
+    });
+    match failed {
+        Some((index, error)) => Outcome::Close(format!("Produce with acks=0 failed for partition {index}: {error}")),
+        None => Outcome::Silent(asked.out),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_without_a_batch_or_with_half_of_one_is_an_invalid_record() {
+        for records in [&[][..], &[0; 30]] {
+            let failure = only_batch(9, Bytes::copy_from_slice(records)).err().map(|failure| failure.error);
+            assert_eq!(failure, Some(ErrorCode::InvalidRecord));
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The table of served requests.
+
+use super::{
+    Call, Context, answer, api_versions, create_topics, delete_topics, describe_cluster, describe_configs,
+    describe_topic_partitions, fetch, init_producer_id, list_offsets, metadata, offset_for_leader_epoch, produce,
+};
+use crate::server::service::Answer;
+use millrace_protocol::ApiKey;
+use std::sync::Arc;
+
+/// Who may ask before it is known who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Principal {
+    /// Anybody: what a client asks before it authenticates.
+    Unauthenticated,
+    /// Who has authenticated, where the listener asks for that.
+    Authenticated,
+}
+
+/// What an access rule is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// The cluster.
+    Cluster,
+    /// Each topic that the request names.
+    Topic,
+    /// Each group that the request names.
+    Group,
+    /// The topic or the broker that a config belongs to.
+    Config,
+}
+
+/// Kafka's operations, as its access rules name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are Kafka's and documented there")]
+pub enum Operation {
+    Read,
+    Write,
+    Create,
+    Delete,
+    Describe,
+    DescribeConfigs,
+    IdempotentWrite,
+}
+
+/// What one must be allowed to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing.
+    Free,
+    /// This, with what the request names.
+    Needs(Operation, Resource),
+}
+
+/// Which quota a request counts against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quota {
+    /// Bytes produced.
+    Produce,
+    /// Bytes fetched.
+    Fetch,
+    /// Time spent on requests.
+    Request,
+    /// Partitions created and deleted.
+    ControllerMutation,
+    /// None.
+    Exempt,
+}
+
+/// A line of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Api {
+    /// The key. Its versions are [`ApiKey::versions`]: those of Kafka 4.3.
+    pub key: ApiKey,
+    /// Who may ask.
+    pub principal: Principal,
+    /// What they must be allowed to do.
+    pub access: Access,
+    /// What it counts against.
+    pub quota: Quota,
+    pub(super) handler: fn(&Arc<Context>, Call) -> Answer,
+}
+
+macro_rules! typed {
+    ($room:ident) => {
+        |context, call| answer(context, call, $room::handle)
+    };
+}
+
+/// For a handler that answers at once; it may then look at this table itself.
+macro_rules! prompt {
+    ($room:ident) => {
+        |context, call| answer(context, call, |asked, request| std::future::ready($room::handle(asked, request)))
+    };
+}
+
+use Access::{Free, Needs};
+use Principal::{Authenticated, Unauthenticated};
+
+const fn api(
+    key: ApiKey,
+    principal: Principal,
+    access: Access,
+    quota: Quota,
+    handler: fn(&Arc<Context>, Call) -> Answer,
+) -> Api {
+    Api { key, principal, access, quota, handler }
+}
+
+/// Every request that is served. The first two are the busiest; the rest is in the order of the keys.
+#[rustfmt::skip]
+pub const TABLE: &[Api] = &[
+    api(ApiKey::Produce, Authenticated, Needs(Operation::Write, Resource::Topic), Quota::Produce, produce::handle),
+    api(ApiKey::Fetch, Authenticated, Needs(Operation::Read, Resource::Topic), Quota::Fetch, fetch::handle),
+    api(ApiKey::ListOffsets, Authenticated, Needs(Operation::Describe, Resource::Topic), Quota::Request, typed!(list_offsets)),
+    api(ApiKey::Metadata, Authenticated, Needs(Operation::Describe, Resource::Topic), Quota::Request, typed!(metadata)),
+    api(ApiKey::ApiVersions, Unauthenticated, Free, Quota::Exempt, prompt!(api_versions)),
+    api(ApiKey::CreateTopics, Authenticated, Needs(Operation::Create, Resource::Topic), Quota::ControllerMutation, typed!(create_topics)),
+    api(ApiKey::DeleteTopics, Authenticated, Needs(Operation::Delete, Resource::Topic), Quota::ControllerMutation, typed!(delete_topics)),
+    api(ApiKey::InitProducerId, Authenticated, Needs(Operation::IdempotentWrite, Resource::Cluster), Quota::Request, typed!(init_producer_id)),
+    api(ApiKey::OffsetForLeaderEpoch, Authenticated, Needs(Operation::Describe, Resource::Topic), Quota::Request, typed!(offset_for_leader_epoch)),
+    api(ApiKey::DescribeConfigs, Authenticated, Needs(Operation::DescribeConfigs, Resource::Config), Quota::Request, typed!(describe_configs)),
+    api(ApiKey::DescribeCluster, Authenticated, Needs(Operation::Describe, Resource::Cluster), Quota::Request, typed!(describe_cluster)),
+    api(ApiKey::DescribeTopicPartitions, Authenticated, Needs(Operation::Describe, Resource::Topic), Quota::Request, typed!(describe_topic_partitions)),
+];

@@ -1,0 +1,101 @@
+//! What the handlers are given of the rooms below.
+
+use super::producer_ids::ProducerIdBlocks;
+use crate::cluster::ClusterHandle;
+use crate::config::kafka_keys::{BrokerKeys, BrokerSettings};
+use crate::partition::Partitions;
+use millrace_model::{Clock, NodeId, Offload, Random};
+use millrace_protocol::ApiKey;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+/// What is counted here; the node gives it a home in its metrics.
+pub trait Metrics: Send + Sync + fmt::Debug {
+    /// A request has come whose body has so many bytes.
+    fn request(&self, _key: ApiKey, _bytes: usize) {}
+
+    /// Connections have come (positive) or gone.
+    fn connections(&self, _change: i64) {}
+}
+
+/// Nothing is counted.
+#[derive(Clone, Copy, Debug)]
+pub struct NoMetrics;
+
+impl Metrics for NoMetrics {}
+
+/// The rooms below, and what is known of this node.
+#[derive(Debug)]
+pub struct Context {
+    /// This node.
+    pub node: NodeId,
+    /// The cluster's facts.
+    pub cluster: ClusterHandle,
+    /// This node's partitions.
+    pub partitions: Partitions,
+    /// The broker's keys, as they are described.
+    pub keys: BrokerKeys,
+    /// The same, typed.
+    pub settings: BrokerSettings,
+    /// Keys that other options of the node decide, as they are described.
+    pub facts: BTreeMap<&'static str, String>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where ids come from.
+    pub random: Arc<dyn Random>,
+    /// Where reads of cold pages happen.
+    pub offload: Arc<dyn Offload>,
+    /// Where requests are counted.
+    pub metrics: Arc<dyn Metrics>,
+    pub(super) producer_ids: ProducerIdBlocks,
+    /// Fetch sessions of all connections.
+    pub(super) sessions: Arc<AtomicUsize>,
+}
+
+/// What a [`Context`] is made of.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// This node.
+    pub node: NodeId,
+    /// The cluster's facts.
+    pub cluster: ClusterHandle,
+    /// This node's partitions.
+    pub partitions: Partitions,
+    /// The broker's keys.
+    pub keys: BrokerKeys,
+    /// The same, typed.
+    pub settings: BrokerSettings,
+    /// Keys that other options of the node decide.
+    pub facts: BTreeMap<&'static str, String>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where ids come from.
+    pub random: Arc<dyn Random>,
+    /// Where reads of cold pages happen.
+    pub offload: Arc<dyn Offload>,
+    /// Where requests are counted.
+    pub metrics: Arc<dyn Metrics>,
+}
+
+impl Context {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { node, cluster, partitions, keys, settings, facts, clock, random, offload, metrics } = parts;
+        Arc::new(Self {
+            node,
+            cluster,
+            partitions,
+            keys,
+            settings,
+            facts,
+            clock,
+            random,
+            offload,
+            metrics,
+            producer_ids: ProducerIdBlocks::default(),
+            sessions: Arc::default(),
+        })
+    }
+}
