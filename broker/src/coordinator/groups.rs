@@ -383,16 +383,5 @@ fn deleted(before: &Image, after: &Image) -> Vec<Arc<str>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn groups_are_spread_as_kafka_spreads_them() {
-        // Where Kafka 4.3.1 put the group `g1`, and Java's own hash codes.
-        assert_eq!(partition_of("g1", 50), PartitionId::new(42));
-        assert_eq!(partition_of("", 50), PartitionId::new(0));
-        assert_eq!(partition_of("console-consumer-12345", 50), PartitionId::new(158_455_506 % 50));
-        // Hash code −2³¹.
-        assert_eq!(partition_of("polygenelubricants", 50), PartitionId::new(0));
-    }
-}
+#[path = "groups_tests.rs"]
+mod tests;

@@ -3,6 +3,7 @@
 use super::producer_ids::ProducerIdBlocks;
 use crate::cluster::ClusterHandle;
 use crate::config::kafka_keys::{BrokerKeys, BrokerSettings};
+use crate::coordinator::groups::GroupCoordinator;
 use crate::partition::Partitions;
 use millrace_model::{Clock, NodeId, Offload, Random};
 use millrace_protocol::ApiKey;
@@ -35,6 +36,8 @@ pub struct Context {
     pub cluster: ClusterHandle,
     /// This node's partitions.
     pub partitions: Partitions,
+    /// The groups of this node.
+    pub groups: GroupCoordinator,
     /// The broker's keys, as they are described.
     pub keys: BrokerKeys,
     /// The same, typed.
@@ -63,6 +66,8 @@ pub struct Parts {
     pub cluster: ClusterHandle,
     /// This node's partitions.
     pub partitions: Partitions,
+    /// The groups of this node.
+    pub groups: GroupCoordinator,
     /// The broker's keys.
     pub keys: BrokerKeys,
     /// The same, typed.
@@ -82,11 +87,12 @@ pub struct Parts {
 impl Context {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { node, cluster, partitions, keys, settings, facts, clock, random, offload, metrics } = parts;
+        let Parts { node, cluster, partitions, groups, keys, settings, facts, clock, random, offload, metrics } = parts;
         Arc::new(Self {
             node,
             cluster,
             partitions,
+            groups,
             keys,
             settings,
             facts,

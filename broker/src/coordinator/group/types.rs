@@ -1,8 +1,10 @@
 //! What the group coordinator is asked and what it answers, in types of its own: wire structs end at the edge.
 
+use crate::config::kafka_keys::BrokerSettings;
 use bytes::Bytes;
 use millrace_model::{LeaderEpoch, Offset, TopicId};
 use std::sync::Arc;
+use std::time::Duration;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -387,7 +389,7 @@ pub struct GroupDescription {
 }
 
 /// Settings, named as in Kafka's `server.properties`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupOptions {
     /// `group.initial.rebalance.delay.ms`.
     pub initial_rebalance_delay_ms: i32,
@@ -428,5 +430,40 @@ impl Default for GroupOptions {
             offsets_topic_replication_factor: 3,
             offsets_topic_segment_bytes: 100 * 1024 * 1024,
         }
+    }
+}
+
+impl From<&BrokerSettings> for GroupOptions {
+    fn from(settings: &BrokerSettings) -> Self {
+        let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        let short = |duration: Duration| i32::try_from(duration.as_millis()).unwrap_or(i32::MAX);
+        let long = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+        Self {
+            initial_rebalance_delay_ms: short(settings.group_initial_rebalance_delay),
+            min_session_timeout_ms: short(settings.group_min_session_timeout),
+            max_session_timeout_ms: short(settings.group_max_session_timeout),
+            max_size: settings.group_max_size as usize,
+            offset_metadata_max_bytes: settings.offset_metadata_max_bytes as usize,
+            offsets_retention_ms: millis(settings.offsets_retention),
+            offsets_retention_check_interval_ms: long(settings.offsets_retention_check_interval),
+            offsets_commit_timeout_ms: long(settings.offsets_commit_timeout),
+            offsets_topic_partitions: count(settings.offsets_topic_partitions),
+            offsets_topic_replication_factor: i16::try_from(settings.offsets_topic_replication_factor)
+                .unwrap_or(i16::MAX),
+            offsets_topic_segment_bytes: count(settings.offsets_topic_segment_bytes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::kafka_keys::BrokerKeys;
+
+    #[test]
+    fn the_defaults_are_those_of_the_brokers_keys() {
+        let settings = BrokerSettings::resolve(&BrokerKeys::default()).unwrap();
+        assert_eq!(GroupOptions::from(&settings), GroupOptions::default());
     }
 }

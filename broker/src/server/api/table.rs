@@ -1,8 +1,10 @@
 //! The table of served requests.
 
 use super::{
-    Call, Context, answer, api_versions, create_topics, delete_topics, describe_cluster, describe_configs,
-    describe_topic_partitions, fetch, init_producer_id, list_offsets, metadata, offset_for_leader_epoch, produce,
+    Call, Context, answer, api_versions, create_topics, delete_groups, delete_topics, describe_cluster,
+    describe_configs, describe_groups, describe_topic_partitions, fetch, find_coordinator, heartbeat, init_producer_id,
+    join_group, leave_group, list_groups, list_offsets, metadata, offset_commit, offset_delete, offset_fetch,
+    offset_for_leader_epoch, produce, sync_group,
 };
 use crate::server::service::Answer;
 use millrace_protocol::ApiKey;
@@ -114,12 +116,23 @@ pub const TABLE: &[Api] = &[
     api(ApiKey::Fetch, Authenticated, Needs(Operation::Read, Resource::Topic), Quota::Fetch, fetch::handle),
     api(ApiKey::ListOffsets, Authenticated, Needs(Operation::Describe, Resource::Topic), Quota::Request, typed!(list_offsets)),
     api(ApiKey::Metadata, Authenticated, Needs(Operation::Describe, Resource::Topic), Quota::Request, typed!(metadata)),
+    api(ApiKey::OffsetCommit, Authenticated, Needs(Operation::Read, Resource::Group), Quota::Request, typed!(offset_commit)),
+    api(ApiKey::OffsetFetch, Authenticated, Needs(Operation::Describe, Resource::Group), Quota::Request, typed!(offset_fetch)),
+    api(ApiKey::FindCoordinator, Authenticated, Needs(Operation::Describe, Resource::Group), Quota::Request, typed!(find_coordinator)),
+    api(ApiKey::JoinGroup, Authenticated, Needs(Operation::Read, Resource::Group), Quota::Request, typed!(join_group)),
+    api(ApiKey::Heartbeat, Authenticated, Needs(Operation::Read, Resource::Group), Quota::Request, typed!(heartbeat)),
+    api(ApiKey::LeaveGroup, Authenticated, Needs(Operation::Read, Resource::Group), Quota::Request, typed!(leave_group)),
+    api(ApiKey::SyncGroup, Authenticated, Needs(Operation::Read, Resource::Group), Quota::Request, typed!(sync_group)),
+    api(ApiKey::DescribeGroups, Authenticated, Needs(Operation::Describe, Resource::Group), Quota::Request, typed!(describe_groups)),
+    api(ApiKey::ListGroups, Authenticated, Needs(Operation::Describe, Resource::Group), Quota::Request, typed!(list_groups)),
     api(ApiKey::ApiVersions, Unauthenticated, Free, Quota::Exempt, prompt!(api_versions)),
     api(ApiKey::CreateTopics, Authenticated, Needs(Operation::Create, Resource::Topic), Quota::ControllerMutation, typed!(create_topics)),
     api(ApiKey::DeleteTopics, Authenticated, Needs(Operation::Delete, Resource::Topic), Quota::ControllerMutation, typed!(delete_topics)),
     api(ApiKey::InitProducerId, Authenticated, Needs(Operation::IdempotentWrite, Resource::Cluster), Quota::Request, typed!(init_producer_id)),
     api(ApiKey::OffsetForLeaderEpoch, Authenticated, Needs(Operation::Describe, Resource::Topic), Quota::Request, typed!(offset_for_leader_epoch)),
     api(ApiKey::DescribeConfigs, Authenticated, Needs(Operation::DescribeConfigs, Resource::Config), Quota::Request, typed!(describe_configs)),
+    api(ApiKey::DeleteGroups, Authenticated, Needs(Operation::Delete, Resource::Group), Quota::Request, typed!(delete_groups)),
+    api(ApiKey::OffsetDelete, Authenticated, Needs(Operation::Delete, Resource::Group), Quota::Request, typed!(offset_delete)),
     api(ApiKey::DescribeCluster, Authenticated, Needs(Operation::Describe, Resource::Cluster), Quota::Request, typed!(describe_cluster)),
     api(ApiKey::DescribeTopicPartitions, Authenticated, Needs(Operation::Describe, Resource::Topic), Quota::Request, typed!(describe_topic_partitions)),
 ];
