@@ -180,7 +180,12 @@ impl<S: Stream, V: Service> Connection<S, V> {
     fn start_requests(&mut self, cx: &mut Context<'_>) -> Result<usize, Closed> {
         let mut work = 0;
         while self.started.len() < OVERLAP && self.output.backlog() < BACKLOG {
-            let Some(key) = self.input.next_key()? else { break };
+            let key = match self.input.next_key() {
+                // What came before an impossible frame is answered first.
+                Err(_) if work > 0 => break,
+                key => key?,
+            };
+            let Some(key) = key else { break };
             if !self.may_start(key) {
                 break;
             }

@@ -19,6 +19,8 @@ pub mod net;
 mod output;
 mod producer_ids;
 pub mod service;
+#[cfg(test)]
+mod tests;
 
 pub use api::KafkaApi;
 pub use context::{Context, Metrics, NoMetrics, Parts};

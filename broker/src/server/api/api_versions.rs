@@ -6,9 +6,15 @@
 use super::{Asked, Context, TABLE, encode};
 use crate::server::service::{Answer, Call};
 use millrace_protocol::messages::ApiVersionsRequest;
-use millrace_protocol::messages::api_versions_response::{ApiVersion, ApiVersionsResponse};
-use millrace_protocol::{ApiKey, ErrorCode};
+use millrace_protocol::messages::api_versions_response::{
+    ApiVersion, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
+};
+use millrace_protocol::{ApiKey, ErrorCode, StrBytes};
 use std::sync::Arc;
+
+/// The range of Kafka's feature level for metadata that 4.3 says it supports. The other features of 4.3 (`group.version`,
+/// `transaction.version` and their like) stand for requests that are not served yet, and are not named.
+const METADATA_VERSION: (i16, i16) = (7, 30);
 
 pub(super) fn handle(asked: Asked, request: ApiVersionsRequest) -> ApiVersionsResponse {
     if asked.version >= 3 {
@@ -20,7 +26,20 @@ pub(super) fn handle(asked: Asked, request: ApiVersionsRequest) -> ApiVersionsRe
     }
     let mut keys: Vec<ApiVersion> = TABLE.iter().map(|api| line(api.key)).collect();
     keys.sort_by_key(|key| key.api_key);
-    ApiVersionsResponse::default().with_api_keys(keys)
+    let response = ApiVersionsResponse::default().with_api_keys(keys);
+    if asked.version < 3 {
+        return response;
+    }
+    let (name, level) = (StrBytes::from_static_str("metadata.version"), METADATA_VERSION);
+    let supported =
+        SupportedFeatureKey::default().with_name(name.clone()).with_min_version(level.0).with_max_version(level.1);
+    let finalized =
+        FinalizedFeatureKey::default().with_name(name).with_min_version_level(level.1).with_max_version_level(level.1);
+    let epoch = i64::try_from(asked.context.cluster.image().index()).unwrap_or(0);
+    response
+        .with_supported_features(vec![supported])
+        .with_finalized_features_epoch(epoch)
+        .with_finalized_features(vec![finalized])
 }
 
 /// The answer to a version that is not served.

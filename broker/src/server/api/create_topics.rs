@@ -29,9 +29,16 @@ pub(super) async fn handle(asked: Asked, request: CreateTopicsRequest) -> Create
     for topic in &request.topics {
         *count.entry(&topic.name).or_default() += 1;
     }
+    // A name that stands there twice is refused once.
+    let mut asked_for = Vec::new();
     for topic in &request.topics {
-        let once = count.get(topic.name.as_str()) == Some(&1);
-        let new = if once { new_topic(context, topic) } else { refuse("Duplicate topic name.") };
+        let times = count.get_mut(topic.name.as_str()).map_or(0, std::mem::take);
+        let new = match times {
+            0 => continue,
+            1 => new_topic(context, topic),
+            _ => refuse("Duplicate topic name."),
+        };
+        asked_for.push(topic);
         outcomes.push(match new {
             Ok(new) => {
                 topics.push(new);
@@ -42,7 +49,7 @@ pub(super) async fn handle(asked: Asked, request: CreateTopicsRequest) -> Create
     }
     let configs: Vec<_> = topics.iter().map(|topic: &NewTopic| topic.config.clone()).collect();
     let mut created = create(context, topics, request.validate_only).await.into_iter().zip(configs);
-    let results = request.topics.iter().zip(outcomes).map(|(topic, refused)| {
+    let results = asked_for.into_iter().zip(outcomes).map(|(topic, refused)| {
         let (outcome, config) = match refused {
             Some(refused) => (refused, BTreeMap::new()),
             None => created.next().unwrap_or_else(|| (refuse("The topic was not created."), BTreeMap::new())),
@@ -155,7 +162,7 @@ fn failed(result: CreatableTopicResult, code: ErrorCode, reason: &str) -> Creata
         .with_error_message(Some(text(reason)))
         .with_num_partitions(-1)
         .with_replication_factor(-1)
-        .with_configs(None)
+        .with_configs(Some(Vec::new()))
 }
 
 fn succeeded(

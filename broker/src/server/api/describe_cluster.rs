@@ -12,7 +12,7 @@ const BROKERS: i8 = 1;
 const CONTROLLERS: i8 = 2;
 
 pub(super) async fn handle(asked: Asked, request: DescribeClusterRequest) -> DescribeClusterResponse {
-    let response = DescribeClusterResponse::default().with_endpoint_type(request.endpoint_type);
+    let response = DescribeClusterResponse::default();
     match request.endpoint_type {
         BROKERS => {}
         CONTROLLERS => {

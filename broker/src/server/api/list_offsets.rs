@@ -54,7 +54,7 @@ async fn one_topic(asked: &Asked, topic: &ListOffsetsTopic, committed: bool) -> 
                 Some(handle) => lookup(asked, handle, wanted, committed).await,
                 None => Err(missing(asked, &topic.name, index)),
             };
-            response(wanted.partition_index, found)
+            response(asked.version, wanted.partition_index, found)
         }
     });
     let lookups: Vec<_> = lookups.collect();
@@ -79,17 +79,17 @@ pub(super) fn check_epoch(handle: &PartitionHandle, known: i32) -> Result<(), Er
     }
 }
 
-fn response(index: i32, found: Result<Found, ErrorCode>) -> ListOffsetsPartitionResponse {
+fn response(version: i16, index: i32, found: Result<Found, ErrorCode>) -> ListOffsetsPartitionResponse {
     let (found, error) = match found {
         Ok(found) => (found, ErrorCode::None),
         Err(error) => (NOWHERE, error),
     };
-    ListOffsetsPartitionResponse::default()
+    let response = ListOffsetsPartitionResponse::default()
         .with_partition_index(index)
         .with_error_code(error.code())
         .with_offset(found.offset.get())
-        .with_timestamp(found.timestamp.get())
-        .with_leader_epoch(found.epoch.get())
+        .with_timestamp(found.timestamp.get());
+    if version < 4 { response } else { response.with_leader_epoch(found.epoch.get()) }
 }
 
 async fn lookup(

@@ -1,0 +1,7 @@
+//! The listener from outside: over real sockets, on a node with real files.
+
+mod connections;
+mod hostile;
+mod node;
+mod records;
+mod requests;
