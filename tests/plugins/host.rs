@@ -76,15 +76,14 @@ fn records(values: &[&str]) -> Records {
 fn run(attachment: &Attachment, values: &[&str], on_rejection: OnRejection) -> Result<Applied, Fault> {
     let records = records(values);
     let answer = attachment.call(&records, 0..records.len())?;
-    let mut out = Applied::default();
-    out.clear();
+    let mut out = Applied::with_capacity(0);
     records.apply(0..records.len(), &answer, on_rejection, &mut out)?;
     Ok(out)
 }
 
 /// Offset delta and value of each record.
 fn values(applied: &Applied) -> Vec<(i32, Option<String>)> {
-    let views = Views::new(&applied.section, applied.count);
+    let views = Views::new(applied.section(), applied.count);
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     let all: Vec<_> =
         views.map(|view| view.unwrap()).map(|view| (view.offset_delta(), view.value().map(text))).collect();
@@ -112,7 +111,7 @@ fn what_is_not_changed_stays_byte_for_byte() {
     let answer = attachment.call(&records, 0..1).unwrap();
     assert!(answer.is_unchanged());
     let out = run(&attachment, &["keep", "drop", "upper é", "keep"], OnRejection::Drop).unwrap();
-    for (view, old) in Views::new(&out.section, out.count).zip([0, 2, 3]) {
+    for (view, old) in Views::new(out.section(), out.count).zip([0, 2, 3]) {
         let view = view.unwrap();
         let before = Views::new(records.data(), 4).nth(old).unwrap().unwrap();
         assert_eq!((view.key(), view.headers().raw()), (before.key(), before.headers().raw()));
@@ -127,7 +126,7 @@ fn what_is_not_changed_stays_byte_for_byte() {
 fn keys_headers_and_timestamps_can_be_replaced() {
     let time = BASE + 123_456;
     let out = run(&attach(), &["rekey new", "rehead h=v", &format!("retime {time}")], OnRejection::Drop).unwrap();
-    let views: Vec<_> = Views::new(&out.section, out.count).map(|view| view.unwrap()).collect();
+    let views: Vec<_> = Views::new(out.section(), out.count).map(|view| view.unwrap()).collect();
     assert_eq!((views[0].key(), views[0].value()), (Some(b"new".as_slice()), Some(b"rekey new".as_slice())));
     assert_eq!(views[0].headers().len(), 2);
     let headers: Vec<_> =
@@ -154,8 +153,7 @@ fn a_range_of_records_is_asked_about_alone() {
     let attachment = attach();
     let records = records(&["trap", "upper a", "drop", "upper b", "trap"]);
     let answer = attachment.call(&records, 1..4).unwrap();
-    let mut out = Applied::default();
-    out.clear();
+    let mut out = Applied::with_capacity(0);
     records.keep(0..1, &mut out);
     records.apply(1..4, &answer, OnRejection::Drop, &mut out).unwrap();
     assert_eq!(values(&out), [some(0, "trap"), some(1, "UPPER A"), some(3, "UPPER B")]);

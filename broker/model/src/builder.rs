@@ -60,6 +60,13 @@ impl Section {
         Self { bytes: room, count: 0, max_timestamp_delta: None }
     }
 
+    /// Records that were encoded elsewhere: [`HEADER_LEN`] bytes of room, and after them `count` records whose largest
+    /// timestamp delta is this one.
+    pub fn encoded(bytes: Vec<u8>, count: i32, max_timestamp_delta: Option<i64>) -> Self {
+        debug_assert!(bytes.len() >= HEADER_LEN, "there is room for the header");
+        Self { bytes, count, max_timestamp_delta: max_timestamp_delta.filter(|_| count > 0) }
+    }
+
     /// Appends one record.
     ///
     /// # Errors

@@ -133,4 +133,9 @@ impl Fault {
     pub const fn is_of_records(&self) -> bool {
         matches!(self, Self::Trap(_) | Self::Memory(_) | Self::Stack | Self::Answer(_))
     }
+
+    /// Whether the host is at fault and not the plugin or its records.
+    pub const fn is_of_host(&self) -> bool {
+        matches!(self, Self::HostMemory(_) | Self::Instance(_))
+    }
 }

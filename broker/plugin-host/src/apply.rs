@@ -3,6 +3,7 @@
 use crate::answer::{Answer, Changes, Fault, Inner, Selection};
 use crate::records::{NULL, Place, Records, WORDS, skip_headers};
 use crate::varint::{Cursor, long_len, put_long};
+use millrace_model::batch::HEADER_LEN;
 use std::ops::Range;
 
 /// The length word of a key, value or headers that stay as they are.
@@ -24,10 +25,10 @@ pub enum OnRejection {
 }
 
 /// A records section being made out of answers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Applied {
-    /// The records so far, encoded.
-    pub section: Vec<u8>,
+    /// Room for a batch's header, then the records so far, encoded.
+    bytes: Vec<u8>,
     /// How many they are.
     pub count: i32,
     /// The largest timestamp among them.
@@ -37,12 +38,21 @@ pub struct Applied {
 }
 
 impl Applied {
-    /// Begins anew; the buffer is used again.
-    pub fn clear(&mut self) {
-        self.section.clear();
-        self.count = 0;
-        self.max_timestamp = i64::MIN;
-        self.changed = false;
+    /// No records, and room for this many bytes of them.
+    pub fn with_capacity(bytes: usize) -> Self {
+        let mut room = Vec::with_capacity(HEADER_LEN.saturating_add(bytes));
+        room.resize(HEADER_LEN, 0);
+        Self { bytes: room, count: 0, max_timestamp: i64::MIN, changed: false }
+    }
+
+    /// The records, encoded.
+    pub fn section(&self) -> &[u8] {
+        self.bytes.get(HEADER_LEN..).unwrap_or_default()
+    }
+
+    /// Room for a batch's header, and the records.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 
     fn count_in(&mut self, timestamp: i64) {
@@ -65,7 +75,7 @@ impl Records {
         out: &mut Applied,
     ) -> Result<(), Fault> {
         check_rejections(&range, answer)?;
-        let before = (out.section.len(), out.count, out.max_timestamp, out.changed);
+        let before = (out.bytes.len(), out.count, out.max_timestamp, out.changed);
         let done = match &answer.0 {
             Inner::Unchanged => {
                 self.keep(range, out);
@@ -75,7 +85,7 @@ impl Records {
             Inner::Changes(changes) => self.change(range, changes, on_rejection, out),
         };
         if done.is_err() {
-            out.section.truncate(before.0);
+            out.bytes.truncate(before.0);
             (out.count, out.max_timestamp, out.changed) = (before.1, before.2, before.3);
         }
         done
@@ -83,7 +93,7 @@ impl Records {
 
     /// Appends the records of a range as they are.
     pub fn keep(&self, range: Range<usize>, out: &mut Applied) {
-        out.section.extend_from_slice(self.data.get(self.span(&range)).unwrap_or_default());
+        out.bytes.extend_from_slice(self.data.get(self.span(&range)).unwrap_or_default());
         for words in self.words.get(range).unwrap_or_default() {
             out.count_in(timestamp(words));
         }
@@ -131,7 +141,7 @@ impl Records {
         }
         let (words, places) = (self.words.get(range.clone()), self.places.get(range.clone()));
         let (Some(words), Some(places)) = (words, places) else { return Err(fault("no such records".into())) };
-        out.section.reserve(self.span(&range).len().max(changes.data.len()));
+        out.bytes.reserve(self.span(&range).len().max(changes.data.len()));
         let mut rejected = changes.rejected.iter().map(|rejection| rejection.index as usize).peekable();
         let mut spans = changes.spans.as_slice();
         for (i, ((verdict, words), place)) in changes.verdicts.iter().zip(words).zip(places).enumerate() {
@@ -160,7 +170,7 @@ impl Records {
 
     #[inline]
     fn copy(&self, place: &Place, words: &[u32; WORDS], out: &mut Applied) {
-        out.section.extend_from_slice(self.part(place.start, place.end));
+        out.bytes.extend_from_slice(self.part(place.start, place.end));
         out.count_in(timestamp(words));
     }
 
@@ -169,10 +179,10 @@ impl Records {
     fn new_value(&self, words: &[u32; WORDS], place: &Place, value: Option<&[u8]>, out: &mut Applied) {
         let (front, back) = (self.part(place.body, place.value), self.part(place.headers, place.end));
         let len = front.len() + back.len() + field_len(value);
-        put_long(&mut out.section, len as i64);
-        out.section.extend_from_slice(front);
-        put_field(&mut out.section, value);
-        out.section.extend_from_slice(back);
+        put_long(&mut out.bytes, len as i64);
+        out.bytes.extend_from_slice(front);
+        put_field(&mut out.bytes, value);
+        out.bytes.extend_from_slice(back);
         out.changed = true;
         out.count_in(timestamp(words));
     }
@@ -212,13 +222,13 @@ impl Records {
             + field_len(key.as_deref())
             + field_len(value.as_deref())
             + headers.len();
-        put_long(&mut out.section, body as i64);
-        out.section.push(self.part(place.body, place.body + 1).first().copied().unwrap_or(0));
-        put_long(&mut out.section, delta);
-        put_long(&mut out.section, place.offset_delta.into());
-        put_field(&mut out.section, key.as_deref());
-        put_field(&mut out.section, value.as_deref());
-        out.section.extend_from_slice(&headers);
+        put_long(&mut out.bytes, body as i64);
+        out.bytes.push(self.part(place.body, place.body + 1).first().copied().unwrap_or(0));
+        put_long(&mut out.bytes, delta);
+        put_long(&mut out.bytes, place.offset_delta.into());
+        put_field(&mut out.bytes, key.as_deref());
+        put_field(&mut out.bytes, value.as_deref());
+        out.bytes.extend_from_slice(&headers);
         out.changed = true;
         out.count_in(time);
         Ok(())
