@@ -47,7 +47,16 @@ const HOMES: [(&str, &[&str]); 5] = [
 
 /// What may stand at the top, dotfiles aside.
 const TOP: [&str; 10] = [
-    "Cargo.toml", "Cargo.lock", "LICENSE", "README.md", "rust-toolchain.toml", "broker", "plugin-sdk", "plugins", "wit", "tests",
+    "Cargo.toml",
+    "Cargo.lock",
+    "LICENSE",
+    "README.md",
+    "rust-toolchain.toml",
+    "broker",
+    "plugin-sdk",
+    "plugins",
+    "wit",
+    "tests",
 ];
 
 fn floor(room: &str) -> Option<u8> {
@@ -74,7 +83,10 @@ fn sources(folder: &str) -> Vec<(String, String)> {
 
 /// The text without line comments and without what stands in double quotes.
 fn code(text: &str) -> String {
-    text.lines().map(|line| line.split("//").next().unwrap_or_default()).flat_map(|line| [strip_strings(line), "\n".into()]).collect()
+    text.lines()
+        .map(|line| line.split("//").next().unwrap_or_default())
+        .flat_map(|line| [strip_strings(line), "\n".into()])
+        .collect()
 }
 
 fn strip_strings(line: &str) -> String {
@@ -182,7 +194,11 @@ fn every_large_dependency_has_one_home() {
     let mut wrong = Vec::new();
     for (path, text) in sources("broker") {
         // A test may hold our bytes against another's.
-        if path.contains("/tests/") || path.contains("/benches/") || path.ends_with("tests.rs") || path.contains("/fuzz/") {
+        if path.contains("/tests/")
+            || path.contains("/benches/")
+            || path.ends_with("tests.rs")
+            || path.contains("/fuzz/")
+        {
             continue;
         }
         let text = text.split("#[cfg(test)]").next().unwrap_or_default();
@@ -212,7 +228,8 @@ fn nothing_else_is_visible_at_the_top() {
 #[test]
 fn the_folder_map_in_the_readme_is_the_tree() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let map = readme.split("```").skip(1).step_by(2).find(|block| block.lines().any(|line| line.starts_with("broker/")));
+    let map =
+        readme.split("```").skip(1).step_by(2).find(|block| block.lines().any(|line| line.starts_with("broker/")));
     let map = map.expect("README.md has a map of the folders");
     let mut drawn: BTreeMap<PathBuf, String> = BTreeMap::new();
     let mut above: Vec<(usize, PathBuf)> = Vec::new();
@@ -255,7 +272,9 @@ fn folders(dir: &Path) -> Vec<String> {
 
 #[test]
 fn the_import_scanner_sees_what_it_should() {
-    let text = code("use crate::{alpha::{x, y}, beta, gamma as g};\n// crate::hidden\nlet s = \"crate::text\"; crate::delta::f(); my_crate::no");
+    let text = code(
+        "use crate::{alpha::{x, y}, beta, gamma as g};\n// crate::hidden\nlet s = \"crate::text\"; crate::delta::f(); my_crate::no",
+    );
     let found: Vec<String> = followers(&text, "crate::").into_iter().collect();
     assert_eq!(found, ["alpha", "beta", "delta", "gamma"]);
 }

@@ -20,5 +20,6 @@ mod groups;
 mod kcat;
 mod large;
 mod main_job;
+mod probe;
 mod restart;
 mod times;

@@ -1,0 +1,212 @@
+//! The same raw requests to Millrace and to Kafka, and the answers compared field by field.
+//!
+//! Every served key in every version that kafka-protocol can write, at ordinary and at edge values. What is one
+//! broker's own (ids, ports, clocks) is replaced by a placeholder first. A difference is a failure unless it stands in
+//! [`KNOWN`] with its reason. With `MILLRACE_REFEREE=kafka` two Kafkas are compared, which proves the placeholders.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use kafka_protocol::messages::{RequestHeader, ResponseHeader};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion as _, Request, StrBytes};
+use millrace_tests::broker::{Broker, Kind, Options};
+use millrace_tests::tools;
+use millrace_tests::wire::Wire;
+
+mod batch;
+mod data;
+mod frames;
+mod groups;
+mod topics;
+
+/// Differences that are meant: a part of the case's name, a part of Kafka's or our line, and why.
+const KNOWN: [(&str, &str, &str); 0] = [];
+
+/// Two brokers that should not be told apart.
+pub struct Pair {
+    ours: Broker,
+    kafka: Broker,
+    asked: usize,
+    differences: Vec<String>,
+}
+
+impl Pair {
+    /// Starts both; `None` without Java.
+    fn start() -> Option<Self> {
+        tools::java()?;
+        // Both would wait three seconds for more members before a group's first generation.
+        let config = vec![("group.initial.rebalance.delay.ms".to_owned(), "0".to_owned())];
+        let kafka = Broker::of(Kind::Kafka, Options { config: config.clone(), topics: None });
+        let ours = Broker::with(Options { config, topics: None });
+        Some(Self { ours, kafka, asked: 0, differences: Vec::new() })
+    }
+
+    /// Asks both in every version that can say it.
+    pub fn ask<R>(&mut self, case: &str, build: impl Fn(i16) -> R)
+    where
+        R: Request,
+        R::Response: Debug,
+    {
+        self.ask_tidy(case, build, |_| {});
+    }
+
+    /// Asks both in every version that can say it, and puts the answers in order before they are compared.
+    pub fn ask_tidy<R>(&mut self, case: &str, build: impl Fn(i16) -> R, tidy: impl Fn(&mut R::Response))
+    where
+        R: Request,
+        R::Response: Debug,
+    {
+        for version in R::VERSIONS.min..=R::VERSIONS.max {
+            let Some(frame) = frame(&build(version), version) else { continue };
+            let answer = |broker: &Broker| match answer::<R>(broker.port(), &frame, version) {
+                Ok(mut response) => {
+                    tidy(&mut response);
+                    format!("{response:#?}")
+                }
+                Err(error) => error,
+            };
+            let (ours, kafkas) = (answer(&self.ours), answer(&self.kafka));
+            self.compare(&format!("{case}, version {version}"), &ours, &kafkas);
+        }
+    }
+
+    /// Sends raw bytes to both and compares what `judge` makes of the connection.
+    pub fn send(&mut self, case: &str, bytes: &[u8], judge: impl Fn(&mut Wire) -> String) {
+        let answer = |broker: &Broker| {
+            let mut wire = Wire::connect(broker.port(), Duration::from_secs(5)).expect("a connection");
+            // A broker may hang up before it has read everything.
+            drop(wire.send(bytes).err());
+            judge(&mut wire)
+        };
+        let (ours, kafkas) = (answer(&self.ours), answer(&self.kafka));
+        self.compare(case, &ours, &kafkas);
+    }
+
+    fn compare(&mut self, case: &str, ours: &str, kafkas: &str) {
+        self.asked += 1;
+        let (ours, kafkas) = (normalised(ours), normalised(kafkas));
+        if ours == kafkas {
+            return;
+        }
+        let lines = differing(&ours, &kafkas);
+        let known = |line: &String| KNOWN.iter().any(|(name, part, _)| case.contains(name) && line.contains(part));
+        let lines: Vec<String> = lines.into_iter().filter(|line| !known(line)).collect();
+        if !lines.is_empty() {
+            self.differences.push(format!("{case}\n{}", lines.join("\n")));
+        }
+    }
+}
+
+/// The request with its header, or `None` if this version cannot say it.
+fn frame<R: Request>(request: &R, version: i16) -> Option<Vec<u8>> {
+    let mut header = RequestHeader::default();
+    header.request_api_key = R::KEY;
+    header.request_api_version = version;
+    header.correlation_id = 77;
+    header.client_id = Some(StrBytes::from_static_str("probe"));
+    let mut bytes = Vec::new();
+    header.encode(&mut bytes, R::header_version(version)).ok()?;
+    request.encode(&mut bytes, version).ok()?;
+    Some(bytes)
+}
+
+fn answer<R: Request>(port: u16, frame: &[u8], version: i16) -> Result<R::Response, String> {
+    let mut wire = Wire::connect(port, Duration::from_secs(5)).map_err(|error| format!("no connection: {error}"))?;
+    wire.send_frame(frame).map_err(|error| format!("cannot send: {:?}", error.kind()))?;
+    let bytes = wire.receive_frame().map_err(|error| format!("no answer: {:?}", error.kind()))?;
+    let mut bytes = bytes::Bytes::from(bytes);
+    let header =
+        ResponseHeader::decode(&mut bytes, R::Response::header_version(version)).map_err(|e| format!("{e:?}"))?;
+    let response = R::Response::decode(&mut bytes, version).map_err(|error| format!("undecodable: {error:?}"))?;
+    match (header.correlation_id, bytes.len()) {
+        (77, 0) => Ok(response),
+        (id, left) => Err(format!("correlation id {id}, {left} bytes left over")),
+    }
+}
+
+/// An answer without what is each broker's own.
+fn normalised(text: &str) -> String {
+    text.lines().map(own_values).collect::<Vec<_>>().join("\n")
+}
+
+fn own_values(line: &str) -> String {
+    let line = without_uuids(line);
+    let indent = line.len() - line.trim_start().len();
+    let Some((name, value)) = line.trim_start().split_once(": ") else { return line };
+    let hide = match name {
+        "port" | "cluster_id" => true,
+        "producer_id" | "log_append_time_ms" | "session_id" => !matches!(value, "-1," | "0,"),
+        _ => false,
+    };
+    if hide { format!("{}{name}: <own>", " ".repeat(indent)) } else { line }
+}
+
+/// Replaces every UUID but the null one.
+fn without_uuids(line: &str) -> String {
+    let shape = |bytes: &[u8]| {
+        bytes.iter().enumerate().all(|(i, byte)| match i {
+            8 | 13 | 18 | 23 => *byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+    };
+    let mut out = line.to_owned();
+    let mut at = 0;
+    while at + 36 <= out.len() {
+        if !out.is_char_boundary(at) {
+            at += 1;
+            continue;
+        }
+        let found = out.as_bytes().get(at..at + 36).is_some_and(shape);
+        if found && out[at..at + 36].bytes().any(|byte| byte != b'0' && byte != b'-') {
+            out.replace_range(at..at + 36, "<uuid>");
+        }
+        at += 1;
+    }
+    out
+}
+
+/// The lines by which two texts differ: what is left when equal beginnings and ends are taken away, with one line of
+/// context, so that a missing line does not make all that follow it differ.
+fn differing(ours: &str, kafkas: &str) -> Vec<String> {
+    let (ours, kafkas): (Vec<&str>, Vec<&str>) = (ours.lines().collect(), kafkas.lines().collect());
+    if ours.len() == kafkas.len() {
+        let differ = ours.iter().zip(&kafkas).filter(|(ours, kafkas)| ours != kafkas);
+        return differ.map(|(ours, kafkas)| format!("  ours {}\n  kafka {}", ours.trim(), kafkas.trim())).collect();
+    }
+    let same = ours.iter().zip(&kafkas).take_while(|(ours, kafkas)| ours == kafkas).count();
+    let rest = ours.len().min(kafkas.len()) - same;
+    let tail = ours.iter().rev().zip(kafkas.iter().rev()).take(rest).take_while(|(a, b)| a == b).count();
+    let part = |who: &str, lines: &[&str]| {
+        let text: Vec<&str> = lines[same..lines.len() - tail].iter().map(|line| line.trim()).collect();
+        let mut text = text.join(" ");
+        text.truncate(text.floor_char_boundary(600));
+        format!("  {who} {text}")
+    };
+    vec![format!("{}\n{}", part("ours", &ours), part("kafka", &kafkas))]
+}
+
+#[test]
+fn millrace_answers_as_kafka_does_field_by_field() {
+    let Some(mut pair) = Pair::start() else { return };
+    topics::versions(&mut pair);
+    topics::create(&mut pair);
+    topics::metadata(&mut pair);
+    topics::configs(&mut pair);
+    data::produce(&mut pair);
+    data::list_offsets(&mut pair);
+    data::fetch(&mut pair);
+    data::epochs_and_producers(&mut pair);
+    groups::coordinators(&mut pair);
+    groups::strangers(&mut pair);
+    groups::commits(&mut pair);
+    topics::delete(&mut pair);
+    frames::malformed(&mut pair);
+    eprintln!("probe: {} requests compared", pair.asked);
+    let differences = std::mem::take(&mut pair.differences);
+    assert!(differences.is_empty(), "{} answers differ:\n{}", differences.len(), differences.join("\n"));
+}
+
+/// Text for kafka-protocol.
+pub fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
