@@ -42,12 +42,30 @@ pub fn coordinators(pair: &mut Pair) {
             std::thread::sleep(Duration::from_millis(200));
         }
     }
-    std::thread::sleep(Duration::from_secs(1));
+    for id in ["probe", "nobody", "probe-commits"] {
+        wait_for_coordinator(pair, id);
+    }
     pair.ask::<FindCoordinatorRequest>("FindCoordinator, a group", |version| find(version, 0, &["probe", "other"]));
     pair.ask::<FindCoordinatorRequest>("FindCoordinator, an empty name", |version| find(version, 0, &[""]));
     pair.ask::<FindCoordinatorRequest>("FindCoordinator, an unknown kind", |version| {
         find(version, if version >= 1 { 9 } else { 0 }, &["probe"])
     });
+}
+
+/// A coordinator that has just been found may still have to load its groups.
+fn wait_for_coordinator(pair: &Pair, id: &str) {
+    const UNKNOWN_MEMBER_ID: i16 = 25;
+    let request = HeartbeatRequest::default().with_group_id(group(id)).with_member_id(text("early"));
+    let frame = super::frame(&request, 4).expect("version 4 can say it");
+    for broker in [pair.ours.port(), pair.kafka.port()] {
+        for _ in 0..50 {
+            let answer = super::answer::<HeartbeatRequest>(broker, &frame, 4);
+            if answer.is_ok_and(|answer| answer.error_code == UNKNOWN_MEMBER_ID) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
 }
 
 fn join(version: i16, group_id: &str, member: &str, session: i32, protocols: &[&str]) -> JoinGroupRequest {
