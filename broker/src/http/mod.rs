@@ -23,7 +23,7 @@ pub mod apply;
 mod guard;
 mod routes;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use answer::{BrokerInfo, ErrorAnswer, PlanAnswer, PluginInfo, ProblemInfo, StatusAnswer, TopicInfo};
 pub use apply::{Applier, AtStart, Facts, PluginStore};

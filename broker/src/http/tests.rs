@@ -62,15 +62,15 @@ impl PluginStore for Store {
     }
 }
 
-struct Port {
-    base: String,
+pub(crate) struct Port {
+    pub(crate) base: String,
     facts: Arc<Memory>,
     applier: Arc<Applier>,
     token: Option<&'static str>,
 }
 
 impl Port {
-    async fn open(token: Option<&'static str>) -> Self {
+    pub(crate) async fn open(token: Option<&'static str>) -> Self {
         let broker = BrokerRegistration {
             id: NodeId::new(1),
             host: "127.0.0.1".to_owned(),
@@ -129,7 +129,7 @@ impl Port {
         self.ask("POST", path, &[("content-type", "application/json")], body).await
     }
 
-    async fn push(&self, name: &str, version: &str) -> (u16, String) {
+    pub(crate) async fn push(&self, name: &str, version: &str) -> (u16, String) {
         self.ask("PUT", &format!("/v1/plugins/{name}/{version}"), &[], COMPONENT.to_vec()).await
     }
 }
