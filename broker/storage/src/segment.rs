@@ -93,6 +93,7 @@ pub(crate) struct Segment {
     time_entries: AtomicU32,
     max_timestamp: Mutex<Option<MaxTimestamp>>,
     sealed: AtomicBool,
+    synced: AtomicBool,
     cached: AtomicBool,
     rebuilding: Mutex<bool>,
 }
@@ -108,6 +109,7 @@ impl Segment {
             time_entries: AtomicU32::new(NOT_COUNTED),
             max_timestamp: Mutex::new(None),
             sealed: AtomicBool::new(sealed),
+            synced: AtomicBool::new(false),
             cached: AtomicBool::new(false),
             rebuilding: Mutex::new(false),
         }
@@ -133,6 +135,15 @@ impl Segment {
 
     pub(crate) fn seal(&self) {
         self.sealed.store(true, Ordering::Release);
+    }
+
+    /// All files of the sealed segment survive a power loss.
+    pub(crate) fn set_synced(&self) {
+        self.synced.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_synced(&self) -> bool {
+        self.synced.load(Ordering::Acquire)
     }
 
     pub(crate) fn path(&self, kind: Kind) -> PathBuf {

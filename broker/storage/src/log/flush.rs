@@ -52,6 +52,7 @@ impl FlushTask {
                     Err(error) => return Err(StorageError::io("open", path)(error)),
                 }
             }
+            segment.set_synced();
         }
         if let Some((file, path)) = &self.active {
             file.sync_data().map_err(StorageError::io("sync", path))?;
@@ -71,7 +72,7 @@ impl FlushTask {
 impl Log {
     /// What is to be synced now; `None` if nothing is.
     pub fn flush_task(&mut self) -> Option<FlushTask> {
-        if self.recovery_point >= self.end && !self.dir_unsynced && !self.epochs_unsynced {
+        if self.recovery_point >= self.end && self.unsynced.is_empty() && !self.dir_unsynced && !self.epochs_unsynced {
             return None;
         }
         // The task writes the epochs; the writer's own (unsynced) copy must not come after it with older ones.
@@ -79,7 +80,7 @@ impl Log {
         let epochs = std::mem::take(&mut self.epochs_unsynced).then(|| self.epochs.to_text());
         Some(FlushTask {
             shared: Arc::clone(&self.shared),
-            sealed: self.unsynced.iter().map(|(_, segment)| Arc::clone(segment)).collect(),
+            sealed: self.unsynced.clone(),
             active: self.active.file.clone().map(|file| (file, self.active.segment.path(Kind::Log))),
             epochs,
             dir: std::mem::take(&mut self.dir_unsynced),
@@ -91,11 +92,11 @@ impl Log {
     pub fn flushed(&mut self, upto: Offset) {
         // The log may have been cut back while the task ran.
         self.recovery_point = self.recovery_point.max(upto.min(self.end));
-        self.unsynced.retain(|(end, _)| *end > upto);
+        self.unsynced.retain(|segment| !segment.is_synced());
     }
 
     /// Everything before this is synced. Kept in `recovery-point-offset-checkpoint` by who owns the data directory; it must be
-    /// written there before records are appended after a [`Log::truncate_to`].
+    /// written there before records are appended after a [`Log::truncate_to`], lest a power loss mixes the old end with the new one.
     pub const fn recovery_point(&self) -> Offset {
         self.recovery_point
     }
@@ -114,6 +115,7 @@ impl Log {
             return Err(self.shared.failed());
         }
         if self.active.size > 0 && self.active.file.is_some() {
+            self.dir_unsynced |= self.active.index.index_entries == 0;
             self.finish_index()?;
         }
         if self.end > self.start_offset() || self.epochs_changed {
@@ -123,7 +125,21 @@ impl Log {
             let upto = task.run()?;
             self.flushed(upto);
         }
+        self.sync_index()?;
         Ok(self.recovery_point)
+    }
+
+    /// After a clean shutdown the indexes are believed, also of the active segment.
+    fn sync_index(&self) -> Result<(), StorageError> {
+        if self.active.size == 0 || self.active.file.is_none() {
+            return Ok(());
+        }
+        for kind in [Kind::TimeIndex, Kind::Index] {
+            let path = self.active.segment.path(kind);
+            let file = self.active.segment.open(kind, Open::Create).map_err(StorageError::io("open", &path))?;
+            file.sync_data().map_err(StorageError::io("sync", path))?;
+        }
+        Ok(())
     }
 
     pub(super) fn snapshot_if_due(&mut self) {
@@ -161,28 +177,24 @@ impl Log {
         let segments = self.shared.segments.load();
         let between = |offset: &Offset| segments.binary_search_by(|segment| segment.base.cmp(offset)).is_err();
         let excess = self.snapshots.iter().filter(|offset| between(offset)).count().saturating_sub(SNAPSHOTS_KEPT);
-        let mut going: Vec<_> = self.snapshots.iter().copied().filter(|offset| between(offset)).take(excess).collect();
-        going.retain(|offset| self.remove_snapshot(*offset));
-        self.snapshots.retain(|offset| !going.contains(offset));
-    }
-
-    /// Removes snapshots for which `stale` holds.
-    pub(super) fn remove_snapshots(&mut self, stale: impl Fn(Offset) -> bool) {
-        let mut kept = std::mem::take(&mut self.snapshots);
-        kept.retain(|offset| !(stale(*offset) && self.remove_snapshot(*offset)));
-        self.snapshots = kept;
-    }
-
-    /// Returns whether it is gone.
-    fn remove_snapshot(&self, offset: Offset) -> bool {
-        let path = self.shared.dir.file(offset, "snapshot");
-        match self.shared.dir.disk.remove_file(&path) {
-            Ok(()) => true,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "stale snapshot cannot be removed");
-                false
-            }
+        let going: Vec<_> = self.snapshots.iter().copied().filter(|offset| between(offset)).take(excess).collect();
+        if let Err(error) = self.remove_snapshots(|offset| going.contains(&offset)) {
+            tracing::warn!(%error, "old snapshot stays");
         }
+    }
+
+    /// Removes snapshots for which `stale` holds; stops at the first that stays.
+    pub(super) fn remove_snapshots(&mut self, stale: impl Fn(Offset) -> bool) -> Result<(), StorageError> {
+        let dir = Arc::clone(&self.shared.dir);
+        while let Some(at) = self.snapshots.iter().position(|offset| stale(*offset)) {
+            let path = self.snapshots.get(at).map(|offset| dir.file(*offset, "snapshot")).unwrap_or_default();
+            match dir.disk.remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(StorageError::io("remove", path)(error));
+                }
+                _ => self.snapshots.remove(at),
+            };
+        }
+        Ok(())
     }
 }

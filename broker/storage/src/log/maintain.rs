@@ -93,13 +93,12 @@ impl Log {
         self.shared.start.fetch_max(first.get(), Ordering::AcqRel);
         self.shared.segments.store(Arc::new(list));
         self.remove_segments(going, now)?;
-        self.unsynced.retain(|(_, segment)| segment.base >= first);
+        self.unsynced.retain(|segment| segment.base >= first);
         self.recovery_point = self.recovery_point.max(first);
-        self.remove_snapshots(|offset| offset < first);
         if self.epochs.cut_start(self.start_offset()) {
             self.show_epochs();
         }
-        Ok(())
+        self.remove_snapshots(|offset| offset < first)
     }
 
     /// Renames the files of segments to `.deleted`; [`Log::sweep`] removes them later.
@@ -155,7 +154,8 @@ impl Log {
         Ok(())
     }
 
-    /// Cuts the log so that `offset` is its end; a batch that reaches beyond goes as a whole.
+    /// Cuts the log so that it ends at `offset`, or before: a batch that reaches beyond goes as a whole. The recovery point that then holds
+    /// is to be written down before records are appended.
     ///
     /// # Errors
     /// As the disk says; the log then takes no more writes.
@@ -195,6 +195,11 @@ impl Log {
         for segment in segments.iter().skip(keep).rev() {
             self.remove_segments(std::slice::from_ref(segment), now)?;
         }
+        if keep < segments.len() {
+            // Nor may a power loss bring them back behind the cut.
+            let path = &self.shared.dir.path;
+            self.shared.dir.disk.sync_dir(path).map_err(StorageError::io("sync", path))?;
+        }
         let base = target.base;
         target.release_files();
         let fresh = Arc::new(Segment::new(Arc::clone(&self.shared.dir), base, cut_at, false));
@@ -203,7 +208,7 @@ impl Log {
             let file = fresh.open(Kind::Log, crate::io::Open::Write).map_err(StorageError::io("open", &path))?;
             file.set_len(cut_at).map_err(StorageError::io("cut", path))?;
         }
-        self.install_tail(list, fresh, offset)
+        self.install_tail(list, fresh)
     }
 
     fn empty_at(&mut self, offset: Offset) -> Result<(), StorageError> {
@@ -213,23 +218,16 @@ impl Log {
         }
         let fresh = Arc::new(Segment::new(Arc::clone(&self.shared.dir), offset, 0, false));
         self.shared.start.store(offset.get(), Ordering::Release);
-        self.install_tail(Vec::new(), fresh, offset)
+        self.install_tail(Vec::new(), fresh)
     }
 
     /// Makes `fresh`, whose log file has been cut, the active segment behind `list`.
-    fn install_tail(
-        &mut self,
-        mut list: Vec<Arc<Segment>>,
-        fresh: Arc<Segment>,
-        end: Offset,
-    ) -> Result<(), StorageError> {
+    fn install_tail(&mut self, mut list: Vec<Arc<Segment>>, fresh: Arc<Segment>) -> Result<(), StorageError> {
         self.dir_unsynced = true;
         self.active = Active::new(Arc::clone(&fresh), self.config.index_interval_bytes, self.clock.now());
         self.active.size = fresh.size();
         list.push(fresh);
-        if self.active.size > 0 {
-            self.resume_active(false)?;
-        }
+        let end = if self.active.size > 0 { self.resume_active(false)? } else { self.begin_indexes()? };
         self.end = end;
         let border = Border { offset: end, segment: self.active.base(), position: self.active.size };
         self.shared.segments.store(Arc::new(list));
@@ -237,11 +235,12 @@ impl Log {
         self.shared.start.fetch_min(end.get(), Ordering::AcqRel);
         self.recovery_point = self.recovery_point.min(end);
         let base = self.active.base();
-        self.unsynced.retain(|(_, segment)| segment.base < base);
+        self.unsynced.retain(|segment| segment.base < base);
         self.epochs.cut_end(end);
         self.show_epochs();
-        self.remove_snapshots(|offset| offset > end);
-        self.load_producers(false)?;
+        // One that stayed would speak of records that are gone, once the log has grown past it again.
+        self.remove_snapshots(|offset| offset > end)?;
+        self.load_producers()?;
         self.snapshot()
     }
 

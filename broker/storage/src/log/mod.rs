@@ -99,8 +99,8 @@ pub struct Log {
     /// The snapshots in the directory, oldest first.
     snapshots: Vec<Offset>,
     recovery_point: Offset,
-    /// Sealed segments with unsynced bytes, each with the offset after its last.
-    unsynced: Vec<(Offset, Arc<Segment>)>,
+    /// Sealed segments of which a file may be unsynced.
+    unsynced: Vec<Arc<Segment>>,
     /// Names came or went since the directory was synced.
     dir_unsynced: bool,
     /// Renamed files and when they are due to go.
@@ -334,7 +334,7 @@ impl Log {
             let sealed = Arc::clone(&self.active.segment);
             sealed.seal();
             sealed.release_files();
-            self.unsynced.push((self.end, sealed));
+            self.unsynced.push(sealed);
         }
         self.begin_segment(self.end);
         Ok(())

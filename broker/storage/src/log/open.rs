@@ -178,8 +178,11 @@ impl Log {
         self.active = Active::new(Arc::clone(&last), self.config.index_interval_bytes, self.clock.now());
         self.active.size = last.size();
         // What was checked just now has its indexes anew, and needs no second look.
-        self.end =
-            if last.size() > 0 { self.resume_active(context.same_boot && !context.clean_shutdown)? } else { last.base };
+        self.end = if last.size() > 0 {
+            self.resume_active(context.same_boot && !context.clean_shutdown)?
+        } else {
+            self.begin_indexes()?
+        };
         let start = context.log_start.unwrap_or(first).max(first);
         let base = self.active.base();
         let border = Border { offset: self.end, segment: base, position: self.active.size };
@@ -194,12 +197,17 @@ impl Log {
         } else {
             context.recovery_point.unwrap_or(first).clamp(first, self.end)
         };
-        self.note_unsynced();
+        if !context.clean_shutdown {
+            // The process that died may have left any of it unsynced.
+            self.note_unsynced();
+            self.dir_unsynced = true;
+            self.epochs_unsynced = true;
+        }
         self.load_epochs()?;
         let end = self.end;
         let known_until = if believed { end } else { self.recovery_point };
-        self.remove_snapshots(|offset| offset > known_until);
-        self.load_producers(self.epochs.is_empty())?;
+        self.remove_snapshots(|offset| offset > known_until)?;
+        self.load_producers()?;
         if self.epochs.cut_end(end) {
             self.show_epochs();
         }
@@ -208,13 +216,14 @@ impl Log {
     }
 
     fn note_unsynced(&mut self) {
+        // A segment that ends at the recovery point may have been sealed after the sync: its indexes were not part of that.
         let segments = self.shared.segments.load();
         let point = self.recovery_point;
         self.unsynced = segments
             .iter()
             .zip(segments.iter().skip(1))
-            .filter(|(_, next)| next.base > point)
-            .map(|(segment, next)| (next.base, Arc::clone(segment)))
+            .filter(|(_, next)| next.base >= point)
+            .map(|(segment, _)| Arc::clone(segment))
             .collect();
     }
 
@@ -225,7 +234,7 @@ impl Log {
         while let Some(segment) = segments.get(at).cloned() {
             at += 1;
             let next = segments.get(at).map(|next| next.base);
-            if next.is_some_and(|next| point.is_some_and(|point| next <= point)) {
+            if next.is_some_and(|next| point.is_some_and(|point| next < point)) {
                 continue;
             }
             self.recovered.checked_segments += 1;
@@ -238,11 +247,17 @@ impl Log {
                 let path = segment.path(kind);
                 disk.replace(&path, bytes).map_err(StorageError::io("write", path))?;
             }
-            if torn || (next.is_some() && scanned.size == 0) {
+            // The end of a segment can be lost between two batches as well, and one that was cut off can come back. Only compaction
+            // leaves holes that are meant.
+            let misfit = next.is_some_and(|next| {
+                let hole = scanned.end < next && !self.config.cleanup.compact;
+                (hole || scanned.end > next) && point.is_none_or(|point| point < next)
+            });
+            if torn || misfit {
                 for later in segments.drain(at..).rev() {
                     self.recovered.cut_bytes += later.size();
                     let path = later.path(Kind::Log);
-                    tracing::warn!(path = %path.display(), "segment lies behind a torn one and is removed");
+                    tracing::warn!(path = %path.display(), "segment does not fit behind the one before it and is removed");
                     for kind in Kind::ALL {
                         match disk.remove_file(&later.path(kind)) {
                             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -279,6 +294,14 @@ impl Log {
             tracing::warn!(%error, "index entries wait for the disk");
         }
         Ok(scanned.end)
+    }
+
+    /// An empty segment has empty indexes, whatever a log that was cut back left in them. Returns the log's end.
+    pub(super) fn begin_indexes(&self) -> Result<Offset, StorageError> {
+        for kind in [Kind::Index, Kind::TimeIndex] {
+            self.trim(&self.active.segment, kind, 0)?;
+        }
+        Ok(self.active.base())
     }
 
     fn cut_torn(&mut self, segment: &Arc<Segment>, scanned: &Scanned) -> Result<(), StorageError> {
@@ -388,9 +411,9 @@ impl Log {
         Ok(())
     }
 
-    /// Reads the newest snapshot that is whole, then goes through the headers of what came after it; through all of them where the
-    /// leader epochs have to be gathered too.
-    pub(super) fn load_producers(&mut self, gather_epochs: bool) -> Result<(), StorageError> {
+    /// Reads the newest snapshot that is whole, then goes through the headers of what came after it, for producers and leader epochs; through
+    /// all of them where no epochs are known from before.
+    pub(super) fn load_producers(&mut self) -> Result<(), StorageError> {
         self.producers = Producers::default();
         let mut from = None;
         while let Some(&offset) = self.snapshots.last() {
@@ -404,22 +427,22 @@ impl Log {
                 }
                 Err(reason) => {
                     tracing::warn!(path = %path.display(), %reason, "snapshot of the producers' state is not usable");
-                    self.remove_snapshots(|other| other == offset);
-                    // One that cannot be removed either is left behind.
-                    self.snapshots.retain(|other| *other != offset);
+                    self.remove_snapshots(|other| other == offset)?;
                 }
             }
         }
         let segments = self.shared.segments.load_full();
         let first = segments.first().map_or(self.end, |segment| segment.base);
         let from = from.unwrap_or(first);
-        let before = self.epochs.latest();
-        let walk_from = if gather_epochs { first } else { from };
+        // The epochs were written before the snapshot was; what they say of later offsets may have been cut off since.
+        let before = self.epochs.clone();
+        self.epochs.cut_end(from);
+        let walk_from = if self.epochs.is_empty() { first } else { from };
         let skip = segments.partition_point(|segment| segment.base <= walk_from).saturating_sub(1);
         for segment in segments.iter().skip(skip) {
             self.replay(segment, walk_from, from)?;
         }
-        if self.epochs.latest() != before {
+        if self.epochs != before {
             self.show_epochs();
         }
         Ok(())
