@@ -1,6 +1,8 @@
 //! Bytes from the network against the decoders: what honest clients send is read to the last byte in every version, and
 //! nothing that a hostile one sends takes more memory than its bytes allow.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 use bytes::Bytes;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Message, Request};
