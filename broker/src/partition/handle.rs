@@ -271,6 +271,15 @@ pub enum Append {
     Pending(Pending),
 }
 
+impl std::fmt::Debug for Append {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Done(outcome) => f.debug_tuple("Done").field(outcome).finish(),
+            Self::Pending(_) => f.write_str("Pending"),
+        }
+    }
+}
+
 impl Append {
     /// The outcome, if it is there without waiting.
     ///

@@ -16,6 +16,9 @@ mod validate;
 mod waiters;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::AppendError;
 pub use handle::{Append, Appended, Origin, PartitionHandle, Waiting};
 pub use housekeeping::Intervals;

@@ -407,7 +407,7 @@ fn parse_partition_meta(text: &str) -> Option<TopicId> {
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// Base64 with the URL's alphabet and without padding: how Kafka writes ids as text.
-fn encode_uuid(id: TopicId) -> String {
+pub fn encode_uuid(id: TopicId) -> String {
     // 128 bits and four zero bits make 22 letters of six.
     let mut bits = id.get().as_u128();
     let mut letters = [0; 22];
@@ -423,7 +423,8 @@ fn encode_uuid(id: TopicId) -> String {
     letters.iter().copied().map(char::from).collect()
 }
 
-fn decode_uuid(text: &str) -> Option<TopicId> {
+/// Reads what [`encode_uuid`] writes.
+pub fn decode_uuid(text: &str) -> Option<TopicId> {
     if text.len() != 22 {
         return None;
     }

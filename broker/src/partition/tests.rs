@@ -1,0 +1,277 @@
+//! The walk of a batch through the writer, on a simulated disk.
+
+use super::*;
+use crate::config::kafka_keys::{BrokerKeys, TopicSettings};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use millrace_metadata::{BrokerRegistration, Command, Image, NewTopic, Placement, Topic};
+use millrace_model::builder::BatchBuilder;
+use millrace_model::record::encode::HeaderSource;
+use millrace_model::{
+    Batch, NodeId, Offload, Offset, PartitionId, ProducerEpoch, ProducerId, SystemClock, Timestamp, TopicId,
+    TopicPartition, rewrite,
+};
+use millrace_storage::ProducerError;
+use millrace_storage::data_dir::DataDir;
+use millrace_storage::io::sim::SimDisk;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+const NODE: NodeId = NodeId::new(1);
+
+#[derive(Debug)]
+struct Inline;
+
+impl Offload for Inline {
+    fn run(&self, job: Box<dyn FnOnce() + Send>) {
+        job();
+    }
+}
+
+/// A stage that obeys the value of the batch's first record.
+#[derive(Debug, Default)]
+struct Obedient {
+    seen: Mutex<Vec<Bytes>>,
+}
+
+impl BatchStage for Obedient {
+    fn run(&self, batch: Batch, _: StageContext) -> BoxFuture<'static, StageOutcome> {
+        let value = first_value(&batch);
+        self.seen.lock().unwrap().push(value.clone());
+        Box::pin(async move {
+            match &value[..] {
+                b"refuse" => StageOutcome::Rejected {
+                    records: vec![RecordRejection { index: 0, reason: "as it asks".to_owned() }],
+                    message: "refused".to_owned(),
+                },
+                b"slow" => {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    StageOutcome::Unchanged
+                }
+                b"empty" => {
+                    let none = millrace_model::builder::Section::with_capacity(0);
+                    let header = batch.header();
+                    let batch = rewrite::replace_records(header, none, Default::default(), None).unwrap();
+                    StageOutcome::Replaced(batch)
+                }
+                _ => StageOutcome::Unchanged,
+            }
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Stages(Option<Arc<Obedient>>);
+
+impl StageProvider for Stages {
+    fn produce_stage(&self, _: &Topic) -> Option<Arc<dyn BatchStage>> {
+        self.0.clone().map(|stage| stage as Arc<dyn BatchStage>)
+    }
+}
+
+struct Bench {
+    partitions: Partitions,
+    image: Image,
+    topic: TopicId,
+}
+
+impl Bench {
+    async fn new(stage: Option<Arc<Obedient>>, configs: &[(&str, &str)]) -> Self {
+        let disk = Arc::new(SimDisk::new(1));
+        let options = Options {
+            data_dir: Arc::new(DataDir::open(Arc::clone(&disk) as _, "/data".into()).unwrap()),
+            disk,
+            clock: Arc::new(SystemClock::default()),
+            offload: Arc::new(Inline),
+            keys: BrokerKeys::default(),
+            defaults: TopicSettings::resolve(&BTreeMap::new(), &BrokerKeys::default()).unwrap(),
+            producer_id_expiration: Duration::from_secs(86_400),
+        };
+        let partitions = Partitions::new(NODE, options, Arc::new(Stages(stage)));
+        let topic = TopicId::new(uuid::Uuid::from_u128(7));
+        let mut bench = Self { partitions, image: Image::default(), topic };
+        bench.apply(Command::RegisterBroker(BrokerRegistration {
+            id: NODE,
+            host: "localhost".to_owned(),
+            port: 9092,
+            rack: None,
+            incarnation: uuid::Uuid::from_u128(1),
+        }));
+        bench.apply(Command::CreateTopics {
+            topics: vec![NewTopic {
+                id: topic,
+                name: "t".to_owned(),
+                placement: Placement::Spread { partitions: 1, factor: 1, seed: 0 },
+                config: configs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+                attachments: Vec::new(),
+            }],
+        });
+        bench.follow().await;
+        bench
+    }
+
+    fn apply(&mut self, command: Command) {
+        let (image, response) = self.image.apply(self.image.index() + 1, &command);
+        response.unwrap();
+        self.image = image;
+    }
+
+    async fn follow(&self) {
+        self.partitions.follow(&Arc::new(self.image.clone())).await;
+    }
+
+    fn partition(&self) -> PartitionHandle {
+        self.partitions.get(TopicPartition { topic: self.topic, partition: PartitionId::new(0) }).unwrap()
+    }
+}
+
+fn batch(values: &[&str], sequence: Option<i32>) -> Batch {
+    let mut builder = BatchBuilder::new();
+    if let Some(sequence) = sequence {
+        builder = builder.producer(ProducerId::new(5), ProducerEpoch::new(0), sequence);
+    }
+    for value in values {
+        builder.append(Timestamp::new(1000), Some(b"k"), Some(value.as_bytes()), HeaderSource::None).unwrap();
+    }
+    builder.build().unwrap()
+}
+
+fn first_value(batch: &Batch) -> Bytes {
+    let section = batch.records_section();
+    let first = millrace_model::record::Records::new(&section, 1).next().unwrap();
+    Bytes::copy_from_slice(first.unwrap().value().unwrap())
+}
+
+fn stored(partition: &PartitionHandle) -> Vec<Batch> {
+    let (from, upto) = (partition.log_start(), partition.high_watermark());
+    let slice = partition.reader().read(from, upto, 1 << 20, true).unwrap();
+    Batch::all(slice.to_bytes().unwrap()).map(Result::unwrap).collect()
+}
+
+#[tokio::test]
+async fn batches_get_consecutive_offsets_at_once_and_readers_see_them() {
+    let bench = Bench::new(None, &[]).await;
+    let partition = bench.partition();
+    for (expected, values) in [(0, vec!["a", "b"]), (2, vec!["c"])] {
+        let appended = partition.append(batch(&values, None), Origin::Client).now().unwrap().unwrap();
+        assert_eq!(appended.base_offset, Offset::new(expected));
+    }
+    assert_eq!(partition.high_watermark(), Offset::new(3));
+    let offsets: Vec<_> = stored(&partition).iter().map(|batch| batch.header().base_offset.get()).collect();
+    assert_eq!(offsets, [0, 2]);
+}
+
+#[tokio::test]
+async fn a_retried_batch_is_recognised_though_the_stage_emptied_it() {
+    let bench = Bench::new(Some(Arc::default()), &[]).await;
+    let partition = bench.partition();
+    let emptied = batch(&["empty", "x"], Some(0));
+    let first = partition.append(emptied.clone(), Origin::Client).await.unwrap();
+    assert!(!first.duplicate);
+    let again = partition.append(emptied, Origin::Client).await.unwrap();
+    assert!(again.duplicate);
+    assert_eq!((again.base_offset, again.last_offset), (first.base_offset, first.last_offset));
+    let next = partition.append(batch(&["y"], Some(2)), Origin::Client).await.unwrap();
+    assert_eq!(next.base_offset, Offset::new(2));
+    assert_eq!(stored(&partition).iter().map(|b| b.header().records_count).collect::<Vec<_>>(), [0, 1]);
+}
+
+#[tokio::test]
+async fn a_refused_batch_leaves_no_trace_and_its_sequence_is_free() {
+    let bench = Bench::new(Some(Arc::default()), &[]).await;
+    let partition = bench.partition();
+    match partition.append(batch(&["refuse"], Some(0)), Origin::Client).await {
+        Err(AppendError::Invalid { records, .. }) => assert_eq!(records[0].reason, "as it asks"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(partition.high_watermark(), Offset::ZERO);
+    let second = partition.append(batch(&["fine"], Some(0)), Origin::Client).await.unwrap();
+    assert_eq!(second.base_offset, Offset::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn order_is_fixed_by_the_call_even_behind_a_slow_stage() {
+    let stage = Arc::<Obedient>::default();
+    let bench = Bench::new(Some(Arc::clone(&stage)), &[]).await;
+    let partition = bench.partition();
+    let slow = partition.append(batch(&["slow"], Some(0)), Origin::Client);
+    let second = partition.append(batch(&["second"], Some(1)), Origin::Client);
+    let third = partition.append(batch(&["third"], Some(2)), Origin::Client);
+    // Awaited the other way round.
+    assert_eq!(third.await.unwrap().base_offset, Offset::new(2));
+    assert_eq!(second.await.unwrap().base_offset, Offset::new(1));
+    assert_eq!(slow.await.unwrap().base_offset, Offset::ZERO);
+    assert_eq!(*stage.seen.lock().unwrap(), ["slow", "second", "third"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_append_that_is_given_up_lets_the_next_one_go_on() {
+    let bench = Bench::new(Some(Arc::default()), &[]).await;
+    let partition = bench.partition();
+    let slow = partition.append(batch(&["slow"], Some(0)), Origin::Client);
+    let next = partition.append(batch(&["next"], Some(0)), Origin::Client);
+    drop(slow);
+    assert_eq!(next.await.unwrap().base_offset, Offset::ZERO);
+}
+
+#[tokio::test]
+async fn a_gap_in_the_sequence_is_refused() {
+    let bench = Bench::new(None, &[]).await;
+    let partition = bench.partition();
+    partition.append(batch(&["a"], Some(0)), Origin::Client).await.unwrap();
+    match partition.append(batch(&["c"], Some(2)), Origin::Client).await {
+        Err(AppendError::Producer(ProducerError::OutOfOrder { expected: 1, got: 2, .. })) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn flush_messages_holds_the_ack_until_the_disk_has_it() {
+    let bench = Bench::new(None, &[("flush.messages", "1")]).await;
+    let partition = bench.partition();
+    partition.append(batch(&["a", "b"], None), Origin::Client).await.unwrap();
+    assert_eq!(partition.inner().flushed(), Offset::new(2));
+}
+
+#[tokio::test]
+async fn log_append_time_and_the_topics_codec_are_applied() {
+    let configs = [("message.timestamp.type", "LogAppendTime"), ("compression.type", "zstd")];
+    let bench = Bench::new(None, &configs).await;
+    let partition = bench.partition();
+    let appended = partition.append(batch(&["a"], None), Origin::Client).await.unwrap();
+    let header = *stored(&partition)[0].header();
+    assert_eq!(appended.log_append_time, Some(header.max_timestamp));
+    assert!(header.attributes.is_log_append_time());
+    assert_eq!(header.attributes.codec(), 4);
+}
+
+#[tokio::test]
+async fn a_batch_beyond_max_message_bytes_is_refused() {
+    let bench = Bench::new(None, &[("max.message.bytes", "70")]).await;
+    match bench.partition().append(batch(&["too long for that"], None), Origin::Client).await {
+        Err(AppendError::TooLarge { limit: 70, .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_waiter_is_woken_by_an_append_and_by_the_topics_deletion() {
+    let mut bench = Bench::new(None, &[]).await;
+    let partition = bench.partition();
+    let waiter = Waiter::new();
+    let waiting = partition.wait(&waiter);
+    partition.append(batch(&["a"], None), Origin::Client).await.unwrap();
+    waiter.woken().await;
+    drop(waiting);
+    let waiting = partition.wait(&waiter);
+    bench.apply(Command::DeleteTopics { topics: vec![bench.topic] });
+    bench.follow().await;
+    waiter.woken().await;
+    drop(waiting);
+    match partition.append(batch(&["b"], None), Origin::Client).await {
+        Err(AppendError::NotLeader) => {}
+        other => panic!("{other:?}"),
+    }
+    assert!(bench.partitions.topic_named("t").is_none());
+}
