@@ -24,6 +24,19 @@ pub struct Arguments {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run a broker with real records and three plugins, to look around.
+    #[command(after_help = "\
+Examples:
+  millrace quickstart
+  millrace quickstart --listen 127.0.0.1:19092 --data-dir /tmp/millrace")]
+    Quickstart(NodeArguments),
+    /// Run a broker until it is stopped.
+    #[command(after_help = "\
+Examples:
+  millrace serve
+  millrace serve --config node.toml
+  millrace serve --listen 0.0.0.0:9092 --advertised broker.example:9092 --data-dir /var/lib/millrace --topics topics")]
+    Serve(NodeArguments),
     /// Show what applying topic files would change.
     #[command(after_help = "\
 Examples:

@@ -9,6 +9,7 @@ mod fault;
 mod output;
 pub mod quickstart;
 mod remote;
+mod run;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,8 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, output: &mut Output) -> Result<ExitCode, Fault> {
     match command {
+        Command::Quickstart(options) => run::quickstart(&options, output),
+        Command::Serve(options) => run::serve(&options),
         Command::Plan(options) => return remote::plan(&options, output),
         Command::Apply(options) => remote::apply(&options, output),
         Command::Push(options) => remote::push(&options, output),

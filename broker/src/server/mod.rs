@@ -11,7 +11,7 @@
 
 pub mod api;
 mod connection;
-mod context;
+pub mod context;
 mod fetch_session;
 mod input;
 mod listener;
