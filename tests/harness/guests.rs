@@ -10,13 +10,28 @@ use std::sync::OnceLock;
 ///
 /// # Panics
 /// Where the guests do not build: the test cannot go on.
-#[allow(clippy::unwrap_used, clippy::panic, reason = "called by tests only")]
 pub fn guest(name: &str) -> Vec<u8> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| {
-        let root = repository();
-        components::build(&root.join("tests/guests"), &target_dir(&root).join("guests"))
-    });
+    read(BUILT.get_or_init(|| build("tests/guests", "guests")), name)
+}
+
+/// The bytes of one of the first-party plugins.
+///
+/// # Panics
+/// Where the plugins do not build.
+#[allow(dead_code, reason = "not every test needs it")]
+pub fn plugin(name: &str) -> Vec<u8> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    read(BUILT.get_or_init(|| build("plugins", "plugins")), name)
+}
+
+fn build(workspace: &str, target: &str) -> Result<PathBuf, String> {
+    let root = repository();
+    components::build(&root.join(workspace), &target_dir(&root).join(target))
+}
+
+#[allow(clippy::panic, reason = "called by tests only")]
+fn read(built: &Result<PathBuf, String>, name: &str) -> Vec<u8> {
     let dir = built.as_ref().unwrap_or_else(|error| panic!("{error}"));
     let path = dir.join(name.replace('-', "_")).with_extension("wasm");
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))

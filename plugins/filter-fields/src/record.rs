@@ -65,12 +65,12 @@ impl Filter {
                     let key = scanner.key()?;
                     match node.children.iter().find(|(name, _)| *name == *key) {
                         Some((_, child)) => self.value(text, scanner, child, depth + 1, results)?,
-                        None => drop(scanner.skip(depth + 1)?),
+                        None => scanner.pass(depth + 1)?,
                     }
                     more = scanner.more(b'}')?;
                 }
             }
-            _ => drop(scanner.skip(depth)?),
+            _ => scanner.pass(depth)?,
         }
         let value = Value::Json(kind, &text[from..scanner.at()]);
         for test in &node.tests {

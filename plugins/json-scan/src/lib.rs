@@ -167,6 +167,11 @@ impl<'a> Scanner<'a> {
         Ok(from..self.at)
     }
 
+    /// Passes a whole value that nobody asks for.
+    pub fn pass(&mut self, depth: u32) -> Result<(), Invalid> {
+        self.skip(depth).map(|_| ())
+    }
+
     /// An error where values lie too deep in each other.
     pub fn check_depth(&self, depth: u32) -> Result<(), Invalid> {
         if depth < DEPTH { Ok(()) } else { Err(self.invalid("nested deeper than 128 values")) }

@@ -130,7 +130,7 @@ impl Walk<'_> {
                     let key = scanner.key()?;
                     match node.children.iter().find(|(name, _)| *name == *key) {
                         Some((_, child)) => self.field(scanner, child, depth + 1)?,
-                        None => drop(scanner.skip(depth + 1)?),
+                        None => scanner.pass(depth + 1)?,
                     }
                     more = scanner.more(b'}')?;
                 }
@@ -143,7 +143,7 @@ impl Walk<'_> {
                     more = scanner.more(b']')?;
                 }
             }
-            _ => drop(scanner.skip(depth)?),
+            _ => scanner.pass(depth)?,
         }
         Ok(())
     }
