@@ -37,7 +37,8 @@ const MASK: &str = r#"{"fields":["email"]}"#;
 type Native<'a> = &'a dyn Fn(&RecordView<'_>, &mut Section);
 
 fn main() {
-    let runtime = Runtime::new(RuntimeOptions::default(), Arc::new(SystemClock::default()), Arc::new(SystemRandom)).unwrap();
+    let runtime =
+        Runtime::new(RuntimeOptions::default(), Arc::new(SystemClock::default()), Arc::new(SystemRandom)).unwrap();
     println!("resident after the runtime's start: {}", resident());
     let filter = attach(&runtime, "bench-filter", &guests::guest("bench-filter"), "{}");
     let upper = attach(&runtime, "bench-upper", &guests::guest("bench-upper"), "{}");
@@ -125,7 +126,8 @@ fn section(size: usize, count: usize) -> Bytes {
     for i in 0..count {
         let front = format!(r#"{{"id":{i},"email":"someone.{i}@example.com","text":""#);
         let back = if i % 2 == 0 { "\"}" } else { "\"} " };
-        let filling: String = "the quick brown fox ".chars().cycle().take(size.saturating_sub(front.len() + back.len())).collect();
+        let filling: String =
+            "the quick brown fox ".chars().cycle().take(size.saturating_sub(front.len() + back.len())).collect();
         let value = format!("{front}{filling}{back}");
         let parts = RecordParts {
             offset_delta: i as i32,
@@ -151,7 +153,11 @@ fn attach(runtime: &Runtime, name: &str, component: &[u8], config: &str) -> Atta
         limits: Limits { time: Duration::from_secs(1), ..Limits::default() },
     };
     let attachment = runtime.attach(&plugin, options).unwrap();
-    println!("{name}: {} KB, compiled in {compiled:.0?}, attached in {:.1?}", component.len() >> 10, started.elapsed() - compiled);
+    println!(
+        "{name}: {} KB, compiled in {compiled:.0?}, attached in {:.1?}",
+        component.len() >> 10,
+        started.elapsed() - compiled
+    );
     attachment
 }
 

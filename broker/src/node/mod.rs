@@ -13,20 +13,20 @@ pub use seams::Seams;
 
 use crate::cluster::{self, Cluster, ClusterHandle, ClusterOptions};
 use crate::config::kafka_keys::TopicSettings;
+use crate::config::plan::Defaults;
 use crate::config::{HostPort, NodeOptions};
 use crate::coordinator::groups::{GroupContext, GroupCoordinator};
-use crate::metrics::Metrics;
 use crate::http::Applier;
-use crate::config::plan::Defaults;
+use crate::metrics::Metrics;
 use crate::partition::{self, Intervals, Partitions};
 use crate::plugins::{self, Plugins};
-use millrace_plugin_host::{Runtime, RuntimeOptions};
 use crate::server;
 use crate::server::api::{Context, KafkaApi};
 use crate::server::context::Parts;
 use crate::server::net::Listener;
 use millrace_metadata::{BrokerRegistration, Command};
 use millrace_model::{Random, TopicId};
+use millrace_plugin_host::{Runtime, RuntimeOptions};
 use millrace_storage::StorageError;
 use millrace_storage::data_dir::{DataDir, Meta, decode_uuid, encode_uuid};
 use std::collections::BTreeMap;
@@ -171,13 +171,8 @@ async fn join_cluster(
     let incarnation = incarnation(dir, options, &*seams.random)?;
     let cluster_dir = dir.path().join(CLUSTER_DIR);
     let is_new = seams.disk.stat(&cluster_dir).is_err();
-    let registration = BrokerRegistration {
-        id: options.node_id,
-        host: address.host,
-        port: address.port,
-        rack: None,
-        incarnation,
-    };
+    let registration =
+        BrokerRegistration { id: options.node_id, host: address.host, port: address.port, rack: None, incarnation };
     let cluster_options = ClusterOptions {
         cluster_id: dir.meta().and_then(|meta| meta.cluster_id.clone()),
         broker: Some(registration),
@@ -264,11 +259,7 @@ fn server_options(options: &NodeOptions) -> server::Options {
 }
 
 /// The plugins of this node; those that the binary brings are put into a new cluster's registry.
-async fn open_plugins(
-    options: &NodeOptions,
-    seams: &Seams,
-    cluster: &ClusterHandle,
-) -> Result<Plugins, StartError> {
+async fn open_plugins(options: &NodeOptions, seams: &Seams, cluster: &ClusterHandle) -> Result<Plugins, StartError> {
     let failed = |error: &dyn std::fmt::Display| StartError::Plugins(error.to_string());
     let dir = options.data_dir.join(PLUGINS_DIR);
     let runtime_options = RuntimeOptions {
