@@ -30,6 +30,7 @@ pub(super) fn serve(arguments: &NodeArguments) -> Result<(), Fault> {
         if let Some((dir, files)) = &topics {
             apply(&running, dir, files).await?;
         }
+        running.open();
         let (kafka, http) = (running.kafka(), running.http().map(|http| http.to_string()));
         tracing::info!(%kafka, http, data = %options.data_dir.display(), "serving");
         stop.asked().await;
@@ -46,6 +47,7 @@ pub(super) fn quickstart(arguments: &NodeArguments, output: &mut Output) -> Resu
         let mut stop = Stop::new()?;
         let running = Running::start(&options).await?;
         running.topic_files(&quickstart::bundle()).await?;
+        running.open();
         let http = running.http().map(|http| http.to_string());
         let told = tokio::select! {
             biased;

@@ -3,11 +3,11 @@
 use super::{Node, Seams, StartError};
 use crate::config::{Bundle, HostPort, NodeOptions};
 use crate::http::{self, Applier, AtStart, HttpContext};
-use crate::server::net::Tcp;
+use crate::server::net::{Listener, Tcp};
 use millrace_storage::StorageError;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -19,11 +19,13 @@ pub struct Running {
     http: Option<SocketAddr>,
     applier: Arc<Applier>,
     stop: watch::Sender<bool>,
+    open: watch::Sender<bool>,
     http_task: Option<JoinHandle<()>>,
 }
 
 impl Running {
-    /// Binds the sockets and starts the node. Topic files are not looked at yet.
+    /// Binds the sockets and starts the node. Topic files are not looked at yet, and Kafka clients wait until
+    /// [`Running::open`].
     ///
     /// # Errors
     /// Why it cannot start.
@@ -46,14 +48,16 @@ impl Running {
             advertised.port = kafka.port();
         }
         let tcp = Tcp::new(listener, settings.socket_send_buffer, settings.socket_receive_buffer);
-        let node = Node::start(options, Seams::of_this_machine(options.plugin_threads), tcp, advertised).await?;
+        let (open, opened) = watch::channel(false);
+        let gate = Gate { tcp, opened };
+        let node = Node::start(options, Seams::of_this_machine(options.plugin_threads), gate, advertised).await?;
         let applier = Arc::clone(node.applier());
         let (stop, stopped) = watch::channel(false);
         let http_task = http_listener.map(|listener| {
             let context = context(&node, token, options, stopped.clone());
             tokio::spawn(serve_http(listener, context, stopped))
         });
-        Ok(Self { node, kafka, http, applier, stop, http_task })
+        Ok(Self { node, kafka, http, applier, stop, open, http_task })
     }
 
     /// Applies or compares topic files, as is right at a start.
@@ -62,6 +66,11 @@ impl Running {
     /// What is wrong with them, with file, line, key and reason.
     pub async fn topic_files(&self, files: &Bundle) -> Result<AtStart, crate::config::Problems> {
         self.applier.at_start(files).await
+    }
+
+    /// Lets Kafka clients in.
+    pub fn open(&self) {
+        self.open.send_replace(true);
     }
 
     /// The node.
@@ -89,6 +98,23 @@ impl Running {
             task.abort();
         }
         self.node.shutdown().await
+    }
+}
+
+/// Connections wait in the backlog until the topics are as their files say. A client that came sooner could create a
+/// topic by asking for it, and its records would be stored without the topic's plugins.
+struct Gate {
+    tcp: Tcp,
+    opened: watch::Receiver<bool>,
+}
+
+impl Listener for Gate {
+    type Stream = TcpStream;
+
+    async fn accept(&mut self) -> std::io::Result<(TcpStream, SocketAddr)> {
+        // An error means that the node is gone, and so is the one who would accept.
+        let _ = self.opened.wait_for(|opened| *opened).await;
+        self.tcp.accept().await
     }
 }
 
