@@ -377,6 +377,9 @@ fn read_checkpoint(disk: &dyn Disk, dir: &Path, checkpoint: Checkpoint) -> Resul
 }
 
 fn parse_checkpoint(text: &str) -> Option<Offsets> {
+    if !text.ends_with('\n') {
+        return None;
+    }
     let mut lines = text.lines();
     if lines.next()?.trim() != "0" {
         return None;
@@ -520,7 +523,7 @@ mod tests {
     #[test]
     fn broken_checkpoints_are_no_checkpoints() {
         assert_eq!(parse_checkpoint("0\n1\nt 0 5\n").unwrap().len(), 1);
-        for broken in ["", "1\n0\n", "0\n2\nt 0 5\n", "0\n1\nt 0 -5\n", "0\n1\nt 0\n", "0\nx\n"] {
+        for broken in ["", "0\n1\nt 0 5", "1\n0\n", "0\n2\nt 0 5\n", "0\n1\nt 0 -5\n", "0\n1\nt 0\n", "0\nx\n"] {
             assert_eq!(parse_checkpoint(broken), None, "{broken:?}");
         }
     }

@@ -87,6 +87,10 @@ impl Epochs {
 
     /// The epochs in a file's text; `None` if it is not such a text.
     pub(crate) fn from_text(text: &str) -> Option<Self> {
+        // A text that ends within a number is a text too.
+        if !text.ends_with('\n') {
+            return None;
+        }
         let mut lines = text.lines();
         if lines.next()?.trim() != "0" {
             return None;
@@ -154,7 +158,7 @@ mod tests {
         let written = epochs(&[(2, 10), (4, 30)]);
         assert_eq!(written.to_text(), "0\n2\n2 10\n4 30\n");
         assert_eq!(Epochs::from_text(&written.to_text()), Some(written));
-        for broken in ["", "1\n0\n", "0\n2\n1 1\n", "0\n1\n1\n", "0\n2\n4 30\n2 10\n", "0\n1\nx 1\n"] {
+        for broken in ["", "0\n1\n1 7", "1\n0\n", "0\n2\n1 1\n", "0\n1\n1\n", "0\n2\n4 30\n2 10\n", "0\n1\nx 1\n"] {
             assert_eq!(Epochs::from_text(broken), None, "{broken:?}");
         }
     }

@@ -298,3 +298,79 @@ fn put<const N: usize>(out: &mut [u8], from: usize, field: [u8; N]) {
         place.copy_from_slice(&field);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millrace_model::LeaderEpoch;
+    use millrace_model::batch::Attributes;
+
+    /// `00000000000000005007.snapshot` of Kafka 4.3.1: one producer with one batch.
+    const KAFKAS: &str = "00019249ef0100000001000000000000000000000000138e000000000000138e00000049000001a1fdbf5eb9ffffffffffffffffffffffff";
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        (0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap()).collect()
+    }
+
+    fn header(epoch: i16, sequence: i32, records: i32) -> BatchHeader {
+        BatchHeader {
+            base_offset: Offset::ZERO,
+            batch_length: 100,
+            leader_epoch: LeaderEpoch::NONE,
+            crc: 0,
+            attributes: Attributes::new(0),
+            last_offset_delta: records - 1,
+            base_timestamp: Timestamp::new(1000),
+            max_timestamp: Timestamp::new(1000),
+            producer_id: ProducerId::new(9),
+            producer_epoch: ProducerEpoch::new(epoch),
+            base_sequence: sequence,
+            records_count: records,
+        }
+    }
+
+    #[test]
+    fn kafkas_snapshot_reads_and_is_written_back_byte_for_byte() {
+        let producers = Producers::decode(&bytes(KAFKAS)).unwrap();
+        let facts: Vec<_> = producers.facts().collect();
+        assert_eq!((facts[0].id.get(), facts[0].epoch.get(), facts[0].last_sequence), (0, 0, 5006));
+        assert_eq!(producers.encode(), bytes(KAFKAS));
+    }
+
+    #[test]
+    fn a_damaged_snapshot_is_refused_whatever_byte_is_hit() {
+        let good = bytes(KAFKAS);
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 0x10;
+            assert!(Producers::decode(&bad).is_err(), "byte {at}");
+            assert!(Producers::decode(&good[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn sequences_wrap_and_epochs_fence_as_kafka_has_it() {
+        let mut producers = Producers::default();
+        let first = header(0, i32::MAX - 1, 3);
+        assert_eq!(producers.check(&first), Ok(SequenceCheck::New), "a producer that is not known begins anywhere");
+        producers.update(&first, Offset::new(10));
+        assert_eq!(first.last_sequence(), 0);
+        assert_eq!(producers.check(&header(0, 1, 1)), Ok(SequenceCheck::New));
+        let SequenceCheck::Duplicate { base_offset, last_offset, .. } = producers.check(&first).unwrap() else {
+            panic!()
+        };
+        assert_eq!((base_offset.get(), last_offset.get()), (10, 12));
+        assert!(matches!(
+            producers.check(&header(0, 2, 1)),
+            Err(ProducerError::OutOfOrder { expected: 1, got: 2, .. })
+        ));
+        assert!(matches!(producers.check(&header(1, 5, 1)), Err(ProducerError::OutOfOrder { expected: 0, .. })));
+        assert_eq!(producers.check(&header(1, 0, 1)), Ok(SequenceCheck::New));
+        producers.update(&header(1, 0, 1), Offset::new(13));
+        assert!(matches!(producers.check(&header(0, 1, 1)), Err(ProducerError::Fenced { .. })));
+        assert!(matches!(producers.check(&header(-1, 0, 1)), Err(ProducerError::Malformed { .. })));
+        assert_eq!(Producers::decode(&producers.encode()), Ok(producers.clone()));
+        producers.expire(Timestamp::new(5000), 4000);
+        assert_eq!(producers.facts().count(), 0);
+    }
+}

@@ -120,3 +120,127 @@ fn timestamps_lead_to_the_first_record_that_is_not_older() {
     log.advance_start(Offset::new(401)).unwrap();
     assert_eq!(at(0), Some((401, 2002)));
 }
+
+#[test]
+fn retention_renames_then_removes_and_readers_keep_what_they_have_open() {
+    let bench = Bench::new();
+    let config = LogConfig { retention_bytes: Some(10_000), file_delete_delay_ms: 1000, ..small() };
+    let mut log = bench.open(config, OpenContext::default());
+    for _ in 0..100 {
+        log.append(&[batch(3, 100).build()], EPOCH).unwrap();
+    }
+    let reader = log.reader();
+    let held = reader.read(Offset::ZERO, Offset::new(300), 1 << 20, true).unwrap();
+    let before = held.to_bytes().unwrap();
+    let now = Timestamp::new(1_700_000_000_000);
+    let kept = log.retain(now, Offset::new(300)).unwrap();
+    assert!(kept.segments > 3 && kept.log_start > Offset::ZERO);
+    assert!(reader.size() >= 10_000 && reader.size() < 14_096);
+    assert!(matches!(reader.read(Offset::ZERO, Offset::new(300), 1, true), Err(ReadError::OutOfRange { .. })));
+    assert_eq!(held.to_bytes().unwrap(), before, "the slice outlives its segment");
+    assert_eq!(bench.names(".deleted").len(), kept.segments * 3);
+    assert!(log.sweep(now.plus_ms(999)) > 0);
+    assert_eq!(log.sweep(now.plus_ms(1000)), 0);
+    assert_eq!(bench.names(".deleted"), Vec::<String>::new());
+    assert_eq!(held.to_bytes().unwrap(), before, "even once its file has no name");
+    let left = offsets(&read_all(&reader));
+    assert_eq!(left, (kept.log_start.get()..300).collect::<Vec<_>>());
+}
+
+#[test]
+fn missing_and_damaged_indexes_are_built_anew() {
+    let bench = Bench::new();
+    let mut log = bench.open(small(), OpenContext::default());
+    for i in 0..200 {
+        log.append(&[batch(3, 100).at(1000 + i * 3, 1).build()], EPOCH).unwrap();
+    }
+    let before = read_all(&log.reader());
+    log.close().unwrap();
+    for (i, name) in bench.names("index").into_iter().enumerate() {
+        let path = bench.dir().join(name);
+        match i % 3 {
+            0 => std::fs::remove_file(path).unwrap(),
+            1 => std::fs::write(path, [0xff; 24]).unwrap(),
+            _ => std::fs::write(path, [0x11; 48]).unwrap(),
+        }
+    }
+    for context in [OpenContext { clean_shutdown: true, ..OpenContext::default() }, OpenContext::default()] {
+        let log = bench.open(small(), context);
+        let reader = log.reader();
+        assert_eq!(read_all(&reader), before);
+        for from in (0..600).step_by(7) {
+            let slice = reader.read(Offset::new(from), Offset::new(600), 1, true).unwrap();
+            assert_eq!(offsets(&slice.to_bytes().unwrap()).first(), Some(&(from / 3 * 3)));
+        }
+        drop(log);
+    }
+    // A time index that cannot be told from a right one may lead to a later record, so only what was checked in full is exact.
+    let reader = bench.open(small(), OpenContext::default()).reader();
+    assert_eq!(reader.max_timestamp().unwrap(), Some((Offset::new(599), Timestamp::new(1599))));
+}
+
+#[test]
+fn an_untouched_partition_has_no_files_and_a_deleted_one_leaves_its_name() {
+    let bench = Bench::new();
+    let log = bench.open(small(), OpenContext { fresh: true, ..OpenContext::default() });
+    log.close().unwrap();
+    assert_eq!(bench.names(""), Vec::<String>::new());
+    let mut log = bench.open(small(), OpenContext::default());
+    log.append(&[batch(1, 10).build()], EPOCH).unwrap();
+    assert_eq!(bench.names(""), ["00000000000000000000.log"], "an append makes one file");
+    let reader = log.reader();
+    let deleted = log.delete().unwrap();
+    assert!(!bench.dir().exists() && deleted.path().exists());
+    assert!(deleted.path().to_string_lossy().ends_with("-delete"));
+    assert!(reader.is_failed());
+    deleted.remove().unwrap();
+}
+
+#[test]
+fn a_segment_is_closed_when_its_records_span_too_much_time() {
+    let bench = Bench::new();
+    let config = LogConfig { segment_ms: 1000, ..LogConfig::default() };
+    let mut log = bench.open(config.clone(), OpenContext::default());
+    assert!(!log.append(&[batch(1, 10).at(5000, 0).build()], EPOCH).unwrap().rolled);
+    assert!(!log.append(&[batch(1, 10).at(6000, 0).build()], EPOCH).unwrap().rolled);
+    drop(log);
+    let mut log = bench.open(config, OpenContext { same_boot: true, ..OpenContext::default() });
+    assert!(
+        log.append(&[batch(1, 10).at(6001, 0).build()], EPOCH).unwrap().rolled,
+        "the first timestamp is read from the file"
+    );
+    assert_eq!(bench.names(".log").len(), 2);
+}
+
+#[test]
+fn a_few_open_files_serve_many_segments() {
+    let bench = Bench::new();
+    let context =
+        OpenContext { files: std::sync::Arc::new(millrace_storage::FileCache::new(2)), ..OpenContext::default() };
+    let mut log = bench.open(small(), context);
+    for _ in 0..500 {
+        log.append(&[batch(3, 100).build()], EPOCH).unwrap();
+    }
+    read_all(&log.reader());
+    let dir = bench.dir();
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let ours = open.filter(|fd| std::fs::read_link(fd.path()).is_ok_and(|path| path.starts_with(&dir))).count();
+    assert!(bench.names(".log").len() > 40);
+    assert!(ours <= 3 * 3, "{ours} files are open");
+}
+
+#[test]
+fn what_was_written_just_now_is_hot_and_warming_reads_it() {
+    let bench = Bench::new();
+    let mut log = bench.open(LogConfig::default(), OpenContext::default());
+    for _ in 0..50 {
+        log.append(&[batch(10, 5000).build()], EPOCH).unwrap();
+    }
+    let reader = log.reader();
+    for from in [0, 490] {
+        let slice = reader.read(Offset::new(from), Offset::new(500), 1 << 20, true).unwrap();
+        assert!(slice.is_hot());
+        slice.warm().unwrap();
+        assert!(slice.file().unwrap().as_fd().is_some());
+    }
+}

@@ -143,12 +143,12 @@ impl Log {
     }
 
     pub(super) fn snapshot_if_due(&mut self) {
-        if self.since_snapshot < super::SNAPSHOT_EVERY {
+        if self.since_snapshot < super::SNAPSHOT_EVERY && self.batches_since_snapshot < super::SNAPSHOT_BATCHES {
             return;
         }
         // Without it the next start takes longer; the next one will do.
         if let Err(error) = self.snapshot() {
-            self.since_snapshot = 0;
+            (self.since_snapshot, self.batches_since_snapshot) = (0, 0);
             tracing::warn!(%error, "snapshot of the producers' state cannot be written");
         }
     }
@@ -161,7 +161,7 @@ impl Log {
             dir.disk.replace(&path, self.epochs.to_text().as_bytes()).map_err(StorageError::io("write", path))?;
             self.epochs_changed = false;
         }
-        self.since_snapshot = 0;
+        (self.since_snapshot, self.batches_since_snapshot) = (0, 0);
         if self.snapshots.last() == Some(&self.end) {
             return Ok(());
         }

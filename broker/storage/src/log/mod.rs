@@ -36,8 +36,10 @@ use std::sync::atomic::Ordering;
 const INDEX_EVERY: u64 = 256 << 10;
 /// … or so many of them wait.
 const INDEX_WAITING: usize = 16 * INDEX_ENTRY as usize;
-/// Log bytes between two snapshots of the producers' state.
+/// Log bytes between two snapshots of the producers' state …
 const SNAPSHOT_EVERY: u64 = 16 << 20;
+/// … or batches: where they are small, the next start has more of them to look at.
+const SNAPSHOT_BATCHES: u32 = 4096;
 /// Batches of one append whose slices stand on the stack.
 const ON_STACK: usize = 8;
 
@@ -96,6 +98,7 @@ pub struct Log {
     epochs_unsynced: bool,
     /// Log bytes since the newest snapshot.
     since_snapshot: u64,
+    batches_since_snapshot: u32,
     /// The snapshots in the directory, oldest first.
     snapshots: Vec<Offset>,
     recovery_point: Offset,
@@ -241,6 +244,8 @@ impl Log {
         self.note_written(batches);
         self.active.since_index += bytes;
         self.since_snapshot += bytes;
+        self.batches_since_snapshot =
+            self.batches_since_snapshot.saturating_add(u32::try_from(batches.len()).unwrap_or(u32::MAX));
         if self.active.since_index >= INDEX_EVERY || self.active.index.index.len() >= INDEX_WAITING {
             // The entries stay and are tried again: a missing one only makes a walk longer.
             if let Err(error) = self.write_index() {

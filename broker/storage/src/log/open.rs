@@ -152,6 +152,7 @@ impl Log {
             epochs_changed: false,
             epochs_unsynced: false,
             since_snapshot: 0,
+            batches_since_snapshot: 0,
             snapshots: Vec::new(),
             recovery_point: start,
             unsynced: Vec::new(),
@@ -250,8 +251,8 @@ impl Log {
             // The end of a segment can be lost between two batches as well, and one that was cut off can come back. Only compaction
             // leaves holes that are meant.
             let misfit = next.is_some_and(|next| {
-                let hole = scanned.end < next && !self.config.cleanup.compact;
-                (hole || scanned.end > next) && point.is_none_or(|point| point < next)
+                let hole = scanned.end < next && point.is_none_or(|point| point < next);
+                scanned.end > next || (hole && !self.config.cleanup.compact)
             });
             if torn || misfit {
                 for later in segments.drain(at..).rev() {
