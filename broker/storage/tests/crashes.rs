@@ -3,6 +3,13 @@
 //!
 //! `MILLRACE_SEED=n` replays one seed, `MILLRACE_SEEDS=n` runs so many (a campaign).
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests stand outside of test functions"
+)]
+
 mod common;
 
 use common::{HandClock, batch, read_all};
@@ -273,9 +280,7 @@ impl World {
         let mut known = self.stored.clone();
         known.append(&mut self.maybe_added);
         known.retain(|stored| stored.next <= end);
-        if crash == Crash::Power {
-            self.take_over(&mut known, least);
-        }
+        let mixed = crash == Crash::Power && self.take_over(&mut known, least);
         self.stored = known;
         self.end = end;
         self.start = self.log().start_offset().get();
@@ -285,11 +290,18 @@ impl World {
         let latest = self.stored.last().map_or(0, |stored| stored.epoch);
         self.epoch = self.epoch.max(latest);
         self.forget_sequences();
+        if mixed {
+            self.sequences.clear();
+        }
     }
 
     /// After a power loss what lies behind `least` is whatever was there at some time, batch by batch.
-    fn take_over(&mut self, known: &mut Vec<Stored>, least: i64) {
+    ///
+    /// Returns whether batches came back that had been cut off: then those of several times may stand side by side.
+    fn take_over(&mut self, known: &mut Vec<Stored>, least: i64) -> bool {
         let seed = self.seed;
+        let before = known.clone();
+        let mut mixed = false;
         known.retain(|stored| stored.next <= least);
         let reader = self.log().reader();
         let mut next = reader.start_offset().max(Offset::new(known.last().map_or(0, |last| last.next)));
@@ -304,8 +316,10 @@ impl World {
                 known.push(
                     stored.unwrap_or_else(|| panic!("seed {seed}: the batch at {base} was never stored")).clone(),
                 );
+                mixed |= !before.iter().any(|stored| same(&stored));
             }
         }
+        mixed
     }
 
     /// Holds all that a reader sees against the model.

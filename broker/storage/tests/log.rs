@@ -1,5 +1,12 @@
 //! One log on the machine's own disk: what is appended is read, across rolls and restarts.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests stand outside of test functions"
+)]
+
 mod common;
 
 use common::{Bench, batch, offsets, read_all};

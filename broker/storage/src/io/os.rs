@@ -73,7 +73,8 @@ impl Disk for OsDisk {
         Ok(Stat {
             is_dir: rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir(),
             len: u64::try_from(stat.st_size).unwrap_or(0),
-            modified_ms: i64::from(stat.st_mtime)
+            modified_ms: stat
+                .st_mtime
                 .saturating_mul(1000)
                 .saturating_add(i64::try_from(stat.st_mtime_nsec / 1_000_000).unwrap_or(0)),
         })
