@@ -10,7 +10,7 @@ use std::path::PathBuf;
 #[command(name = "millrace", version, about, arg_required_else_help = true)]
 #[command(after_help = "\
 Examples:
-  millrace quickstart                        a broker with real records and three plugins, to look around
+  millrace quickstart                        a broker with real records and plugins
   millrace serve --topics topics             a broker, with the topics of a directory
   millrace plan topics                       what applying a directory would change
   millrace apply topics                      change it
@@ -52,7 +52,7 @@ Examples:
   millrace apply topics
   millrace apply topics --broker 10.0.0.5:8092 --token-file secret")]
     Apply(ApplyOptions),
-    /// Put a plugin into the registry, for topic files to name with use = \"name@version\".
+    /// Put a plugin into the registry, for topic files to name.
     #[command(after_help = "\
 Examples:
   millrace push target/wasm32-wasip2/release/mask_cards.wasm --version 1.0.0

@@ -146,7 +146,7 @@ fn ask(path: &str, dir: &Path, connection: &Connection) -> Result<PlanAnswer, Fa
 }
 
 /// Shows that something takes its time; nothing where stderr is no terminal.
-fn progress(text: String) -> ProgressBar {
+pub(super) fn progress(text: String) -> ProgressBar {
     let bar = ProgressBar::new_spinner().with_message(text);
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
         bar.set_style(style);

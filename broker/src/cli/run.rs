@@ -4,12 +4,12 @@ use super::arguments::NodeArguments;
 use super::fault::Fault;
 use super::output::Output;
 use super::quickstart;
+use super::remote::progress;
 use crate::config::{Bundle, NodeOptions};
 use crate::node::{Running, StartError};
 use millrace_storage::StorageError;
 use std::future::Future;
 use std::io::IsTerminal;
-use std::path::Path;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -19,16 +19,23 @@ const LOG: &str = "info,openraft=warn";
 /// Serves until SIGTERM or SIGINT.
 pub(super) fn serve(arguments: &NodeArguments) -> Result<(), Fault> {
     let options = NodeOptions::load(arguments.config.as_deref(), &arguments.overrides())?;
-    let topics = match options.topics.as_deref() {
-        Some(dir) => Some((dir, Bundle::read(dir)?)),
-        None => None,
-    };
     start_log(LOG);
+    for key in options.keys.without_effect() {
+        tracing::warn!(key, "this key has no effect here");
+    }
+    let topics = options.topics.as_deref().map(|dir| (dir, Bundle::read(dir)));
     in_runtime(async {
         let mut stop = Stop::new()?;
         let running = Running::start(&options).await?;
         if let Some((dir, files)) = &topics {
-            apply(&running, dir, files).await?;
+            match stop.or(running.topic_files(files)).await {
+                Some(Ok(at_start)) => at_start.log(dir),
+                Some(Err(problems)) => {
+                    running.shutdown().await?;
+                    return Err(problems.into());
+                }
+                None => return Ok(running.shutdown().await?),
+            }
         }
         running.open();
         let (kafka, http) = (running.kafka(), running.http().map(|http| http.to_string()));
@@ -45,29 +52,47 @@ pub(super) fn quickstart(arguments: &NodeArguments, output: &mut Output) -> Resu
     start_log("warn");
     in_runtime(async {
         let mut stop = Stop::new()?;
-        let running = Running::start(&options).await?;
-        running.topic_files(&quickstart::bundle()).await?;
-        running.open();
-        let http = running.http().map(|http| http.to_string());
-        let told = tokio::select! {
-            biased;
-            () = stop.asked() => Ok(()),
-            told = quickstart::present(running.kafka(), http.as_deref(), output) => match told {
-                Ok(()) => {
-                    stop.asked().await;
-                    Ok(())
-                }
-                failed => failed,
-            },
-        };
+        let running = start_anywhere(options, arguments, output).await?;
+        let told = stop.or(look_around(&running, output)).await;
+        if matches!(told, Some(Ok(()))) {
+            stop.asked().await;
+        }
         running.shutdown().await?;
-        told
+        told.unwrap_or(Ok(()))
     })
 }
 
-async fn apply(running: &Running, dir: &Path, files: &Bundle) -> Result<(), Fault> {
-    running.topic_files(files).await?.log(dir);
-    Ok(())
+/// Applies the quickstart's topic file, lets clients in, and tells the story as one of them.
+async fn look_around(running: &Running, output: &mut Output) -> Result<(), Fault> {
+    let working = progress("starting; the first start compiles the plugins".to_owned());
+    let applied = running.topic_files(&Ok(quickstart::bundle())).await;
+    working.finish_and_clear();
+    applied?;
+    running.open();
+    let http = running.http().map(|http| http.to_string());
+    quickstart::present(running.kafka(), http.as_deref(), output).await
+}
+
+/// Where nobody asked for a certain port and the usual one is taken, any other will do for looking around.
+async fn start_anywhere(
+    mut options: NodeOptions,
+    arguments: &NodeArguments,
+    output: &mut Output,
+) -> Result<Running, Fault> {
+    let mut started = Running::start(&options).await;
+    let asked_for = arguments.listen.is_some() || arguments.config.is_some();
+    if let Err(StartError::Listen { option: "--listen", address, source }) = &started
+        && source.kind() == std::io::ErrorKind::AddrInUse
+        && !asked_for
+    {
+        output.line(format!("{address} is taken by another program: serving on a free port instead"));
+        (options.listen.port, options.advertised.port) = (0, 0);
+        started = Running::start(&options).await;
+    }
+    let running = started?;
+    let data = options.data_dir.display();
+    output.line(format!("millrace {} serves on {}, data in {data}", env!("CARGO_PKG_VERSION"), running.kafka()));
+    Ok(running)
 }
 
 fn start_log(default: &str) {
@@ -97,6 +122,15 @@ impl Stop {
     fn new() -> Result<Self, Fault> {
         let listen = |kind| signal(kind).map_err(|error| Fault::new(format!("signals cannot be listened to: {error}")));
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// The outcome of some work, or nothing where the signal comes first.
+    async fn or<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.asked() => None,
+            done = work => Some(done),
+        }
     }
 
     async fn asked(&mut self) {

@@ -56,6 +56,8 @@ pub enum AtStart {
     Applied(Plan),
     /// They were compared; what differs waits for `millrace apply`.
     Compared(Plan),
+    /// They cannot be applied any more; the broker keeps what it has.
+    Unsound(Problems),
 }
 
 impl AtStart {
@@ -80,6 +82,12 @@ impl AtStart {
                     );
                 }
                 tracing::warn!(%dir, "the broker keeps what it has; run millrace apply to change it");
+            }
+            Self::Unsound(problems) => {
+                for problem in problems.iter() {
+                    tracing::error!(%problem, "topic file is refused");
+                }
+                tracing::error!(%dir, "the broker keeps what it has");
             }
         }
     }
@@ -170,15 +178,23 @@ impl Applier {
     }
 
     /// What a node does with its topic files when it starts: a cluster without topics gets them; on any other they are
-    /// only compared, because a start must not undo what was decided since.
+    /// only compared, because a start must not undo what was decided since. Files that are wrong by then keep nobody
+    /// from serving what is there.
     ///
     /// # Errors
-    /// As [`Applier::apply`].
-    pub async fn at_start(&self, bundle: &Bundle) -> Result<AtStart, Problems> {
+    /// As [`Applier::apply`], for a cluster without topics.
+    pub async fn at_start(&self, files: &Result<Bundle, Problems>) -> Result<AtStart, Problems> {
         if self.facts.image().topics().any(|topic| !topic.internal) {
-            return self.plan_bundle(bundle).await.map(AtStart::Compared);
+            let compared = match files {
+                Ok(bundle) => self.plan_bundle(bundle).await,
+                Err(problems) => Err(problems.clone()),
+            };
+            return Ok(compared.map_or_else(AtStart::Unsound, AtStart::Compared));
         }
-        self.apply_bundle(bundle).await.map(AtStart::Applied)
+        match files {
+            Ok(bundle) => self.apply_bundle(bundle).await.map(AtStart::Applied),
+            Err(problems) => Err(problems.clone()),
+        }
     }
 
     /// Keeps a component that a topic file names by its path.

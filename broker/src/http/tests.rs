@@ -252,7 +252,7 @@ async fn a_start_applies_to_a_cluster_without_topics_and_only_compares_afterward
     let port = Port::open(None).await;
     let bundle = |text: &str| {
         let files = vec![SourceFile { file: "a.toml".to_owned(), text: text.to_owned() }];
-        crate::config::Bundle { request: ApplyRequest { files, components: Vec::new() }, components: Vec::new() }
+        Ok(crate::config::Bundle { request: ApplyRequest { files, components: Vec::new() }, components: Vec::new() })
     };
     let first = port.applier.at_start(&bundle("[topic]\nname = \"a\"\n")).await.unwrap();
     assert!(matches!(first, AtStart::Applied(plan) if plan.differences.len() == 1));
@@ -260,6 +260,8 @@ async fn a_start_applies_to_a_cluster_without_topics_and_only_compares_afterward
     let second = port.applier.at_start(&bundle(changed)).await.unwrap();
     assert!(matches!(second, AtStart::Compared(plan) if plan.differences.len() == 1));
     assert!(port.facts.image().topic("a").unwrap().config.is_empty());
+    let unsound = port.applier.at_start(&bundle("[topic]\nnames = \"a\"\n")).await.unwrap();
+    assert!(matches!(unsound, AtStart::Unsound(_)));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! A node on this machine's own sockets, with its HTTP port and its topic files: what `serve` and `quickstart` run.
 
 use super::{Node, Seams, StartError};
-use crate::config::{Bundle, HostPort, NodeOptions};
+use crate::config::{Bundle, HostPort, NodeOptions, Problems};
 use crate::http::{self, Applier, AtStart, HttpContext};
 use crate::server::net::{Listener, Tcp};
 use millrace_storage::StorageError;
@@ -64,7 +64,7 @@ impl Running {
     ///
     /// # Errors
     /// What is wrong with them, with file, line, key and reason.
-    pub async fn topic_files(&self, files: &Bundle) -> Result<AtStart, crate::config::Problems> {
+    pub async fn topic_files(&self, files: &Result<Bundle, Problems>) -> Result<AtStart, Problems> {
         self.applier.at_start(files).await
     }
 

@@ -86,7 +86,11 @@ async fn refuse(wire: &mut Wire, lines: &[&str], now: Timestamp, output: &mut Ou
 
 fn show_refusal(refused: &Refused, output: &mut Output) {
     let name = output.paint(Paint::Red, &refused.error);
-    output.line(format!("  answer   {name}: {}", refused.message.as_deref().unwrap_or("the batch is refused")));
+    if refused.records.is_empty() {
+        output.line(format!("  answer   {name}: {}", refused.message.as_deref().unwrap_or("the batch is refused")));
+        return;
+    }
+    output.line(format!("  answer   {name}, nothing of the batch is stored"));
     for (index, reason) in &refused.records {
         output.line(format!("           record {index}: {reason}"));
     }
