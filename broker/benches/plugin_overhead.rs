@@ -11,6 +11,7 @@ mod config;
 #[path = "../../tests/harness/guests.rs"]
 mod guests;
 #[path = "../../plugins/mask-fields/src/mask.rs"]
+#[allow(dead_code, clippy::expect_used, reason = "the plugin's code, its tests among it")]
 mod mask;
 #[path = "../../plugins/json-scan/src/lib.rs"]
 #[allow(dead_code, reason = "only what the mask needs is used")]
