@@ -1,0 +1,42 @@
+//! One node in a simulation from a seed: network, time, disk, randomness and guests are simulated; a plugin is attached;
+//! the node is killed at random moments, by the process or by the power, and started again.
+//!
+//! `MILLRACE_SEED` replays one seed, `MILLRACE_SEEDS` runs that many. A seed that fails is in the message.
+
+mod client;
+mod world;
+
+use world::World;
+
+/// Runs a seed and returns its history, line by line.
+fn run(seed: u64) -> Vec<String> {
+    World::new(seed).run()
+}
+
+fn seeds(default: u64) -> Vec<u64> {
+    let variable = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    match variable("MILLRACE_SEED") {
+        Some(seed) => vec![seed],
+        None => (1..=variable("MILLRACE_SEEDS").unwrap_or(default)).collect(),
+    }
+}
+
+#[test]
+fn a_seed_run_twice_has_one_history_byte_for_byte() {
+    for seed in seeds(2) {
+        let (first, second) = (run(seed), run(seed));
+        let differs = first.iter().zip(&second).position(|(a, b)| a != b);
+        if let Some(at) = differs {
+            panic!("seed {seed}: line {at} is\n  {}\nand then\n  {}", first[at], second[at]);
+        }
+        assert_eq!(first.len(), second.len(), "seed {seed}: one history is longer");
+        assert!(first.iter().any(|line| line.contains("killed")), "seed {seed}: the node was never killed");
+    }
+}
+
+#[test]
+fn nothing_acked_is_lost_or_doubled_whenever_the_node_is_killed() {
+    for seed in seeds(6) {
+        println!("seed {seed}: {} lines of history", run(seed).len());
+    }
+}
