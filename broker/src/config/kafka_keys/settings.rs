@@ -403,8 +403,6 @@ pub struct BrokerSettings {
     pub connections_max_idle: Option<Duration>,
     /// `max.connections`.
     pub max_connections: u32,
-    /// `max.connections.per.ip`.
-    pub max_connections_per_ip: u32,
     /// `socket.request.max.bytes`.
     pub request_max_bytes: u32,
     /// `queued.max.request.bytes`; `None` is the server's own bound.
@@ -425,10 +423,6 @@ pub struct BrokerSettings {
     pub retention_check_interval: Duration,
     /// `log.flush.offset.checkpoint.interval.ms`.
     pub recovery_checkpoint_interval: Duration,
-    /// `log.flush.start.offset.checkpoint.interval.ms`.
-    pub start_offset_checkpoint_interval: Duration,
-    /// `replica.high.watermark.checkpoint.interval.ms`.
-    pub high_watermark_checkpoint_interval: Duration,
     /// `producer.id.expiration.ms`.
     pub producer_id_expiration: Duration,
     /// `group.initial.rebalance.delay.ms`.
@@ -471,7 +465,6 @@ impl BrokerSettings {
                 .ok()
                 .map(Duration::from_millis),
             max_connections: keys.u32("max.connections")?,
-            max_connections_per_ip: keys.u32("max.connections.per.ip")?,
             request_max_bytes: keys.u32("socket.request.max.bytes")?,
             queued_request_bytes: u64::try_from(keys.integer("queued.max.request.bytes")?).ok(),
             socket_send_buffer: positive("socket.send.buffer.bytes")?,
@@ -482,8 +475,6 @@ impl BrokerSettings {
             describe_partitions_limit: keys.u32("max.request.partition.size.limit")?,
             retention_check_interval: keys.unit("log.retention.check.interval.ms", 1)?,
             recovery_checkpoint_interval: keys.unit("log.flush.offset.checkpoint.interval.ms", 1)?,
-            start_offset_checkpoint_interval: keys.unit("log.flush.start.offset.checkpoint.interval.ms", 1)?,
-            high_watermark_checkpoint_interval: keys.unit("replica.high.watermark.checkpoint.interval.ms", 1)?,
             producer_id_expiration: keys.unit("producer.id.expiration.ms", 1)?,
             group_initial_rebalance_delay: keys.unit("group.initial.rebalance.delay.ms", 1)?,
             group_min_session_timeout: keys.unit("group.min.session.timeout.ms", 1)?,
