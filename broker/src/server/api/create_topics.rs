@@ -172,7 +172,7 @@ fn succeeded(
     config: &BTreeMap<String, String>,
     version: i16,
 ) -> CreatableTopicResult {
-    let result = result.with_topic_id(created.id.get());
+    let result = result.with_topic_id(created.id.get()).with_error_message(None);
     if version < 5 {
         return result;
     }

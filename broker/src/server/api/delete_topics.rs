@@ -9,6 +9,7 @@ use millrace_protocol::messages::TopicName;
 use millrace_protocol::messages::delete_topics_request::{DeleteTopicState, DeleteTopicsRequest};
 use millrace_protocol::messages::delete_topics_response::{DeletableTopicResult, DeleteTopicsResponse};
 use millrace_protocol::{ErrorCode, StrBytes};
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// A topic as the request gives it.
@@ -26,6 +27,7 @@ pub(super) async fn handle(asked: Asked, request: DeleteTopicsRequest) -> Delete
     } else {
         request.topic_names.iter().map(|name| named(&image, name)).collect()
     };
+    let given = refuse_doubles(given);
     if !context.settings.delete_topics {
         let code = if asked.version < 3 { ErrorCode::InvalidRequest } else { ErrorCode::TopicDeletionDisabled };
         let results = given.into_iter().map(|given| result(given.name, given.id, code, "Topic deletion is disabled."));
@@ -53,6 +55,26 @@ fn result(name: Option<TopicName>, id: Uuid, code: ErrorCode, reason: &str) -> D
         .with_topic_id(id)
         .with_error_code(code.code())
         .with_error_message(Some(text(reason)))
+}
+
+/// A name that stands there twice is refused once.
+fn refuse_doubles(given: Vec<Given>) -> Vec<Given> {
+    let mut times = BTreeMap::<StrBytes, usize>::new();
+    for name in given.iter().filter_map(|given| given.name.as_ref()) {
+        *times.entry(name.0.clone()).or_default() += 1;
+    }
+    let once = given.into_iter().filter_map(|given| {
+        let Some(name) = &given.name else { return Some(given) };
+        match times.get_mut(&name.0).map_or(0, std::mem::take) {
+            0 => None,
+            1 => Some(given),
+            _ => {
+                let refused = Err((ErrorCode::InvalidRequest, "Duplicate topic name.".to_owned()));
+                Some(Given { outcome: refused, ..given })
+            }
+        }
+    });
+    once.collect()
 }
 
 fn named(image: &Image, name: &TopicName) -> Given {

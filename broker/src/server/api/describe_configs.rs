@@ -29,7 +29,7 @@ pub(super) async fn handle(asked: Asked, request: DescribeConfigsRequest) -> Des
                 };
                 let entries = entries.into_iter().filter(|entry| wanted(entry.name));
                 let configs = entries.map(|entry| config(entry, &request, asked.version)).collect();
-                result.with_configs(configs).with_error_message(None)
+                result.with_configs(configs).with_error_message(Some(text("")))
             }
             Err((code, reason)) => result.with_error_code(code.code()).with_error_message(Some(text(reason))),
         }

@@ -25,6 +25,10 @@ pub(super) async fn handle(asked: Asked, request: DescribeTopicPartitionsRequest
         Some(cursor) => (cursor.topic_name.as_str(), cursor.partition_index.max(0)),
         None => ("", 0),
     };
+    if !request.topics.is_empty() && !from_topic.is_empty() && !names.contains(from_topic) {
+        let refused = names.iter().map(|name| refused(name, ErrorCode::InvalidRequest));
+        return DescribeTopicPartitionsResponse::default().with_topics(refused.collect());
+    }
     let limit = asked.context.settings.describe_partitions_limit;
     let mut room = usize::try_from(request.response_partition_limit.clamp(1, i32::try_from(limit).unwrap_or(i32::MAX)))
         .unwrap_or(1);
@@ -65,10 +69,14 @@ fn missing(name: &str) -> DescribeTopicPartitionsResponseTopic {
         Ok(()) => ErrorCode::UnknownTopicOrPartition,
         Err(_) => ErrorCode::InvalidTopicException,
     };
+    refused(name, error)
+}
+
+fn refused(name: &str, error: ErrorCode) -> DescribeTopicPartitionsResponseTopic {
     DescribeTopicPartitionsResponseTopic::default()
         .with_error_code(error.code())
         .with_name(Some(TopicName(text(name))))
-        .with_topic_authorized_operations(super::metadata::NOT_ASKED)
+        .with_topic_authorized_operations(TOPIC_OPERATIONS)
 }
 
 fn describe(image: &Image, topic: &Topic, page: &[(PartitionId, &Partition)]) -> DescribeTopicPartitionsResponseTopic {

@@ -277,7 +277,9 @@ impl Fetching {
             for at in shown.by_ref().take(count) {
                 let Some(look) = looks.looks.get(at) else { continue };
                 leaders.extend(look.head.current_leader.map(|(leader, _)| leader));
-                let aborted = self.committed.then_some(&[][..]);
+                // Kafka's answer about a partition that it does not know has a list there, if an empty one.
+                let unknown = matches!(look.head.error, ErrorCode::UnknownTopicId | ErrorCode::UnknownTopicOrPartition);
+                let aborted = (self.committed || unknown).then_some(&[][..]);
                 answer.partition(&look.head, aborted, records(&look.slice, &mut scratch));
             }
             answer.end_topic();

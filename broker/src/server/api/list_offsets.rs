@@ -15,7 +15,7 @@ use millrace_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
 };
 use millrace_storage::ReadError;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 const LATEST: i64 = -1;
@@ -43,9 +43,15 @@ pub(super) async fn handle(asked: Asked, request: ListOffsetsRequest) -> ListOff
 
 async fn one_topic(asked: &Asked, topic: &ListOffsetsTopic, committed: bool) -> ListOffsetsTopicResponse {
     let partitions = asked.context.partitions.topic_named(&topic.name);
+    let mut times = BTreeMap::<i32, usize>::new();
+    for wanted in &topic.partitions {
+        *times.entry(wanted.partition_index).or_default() += 1;
+    }
+    // What stands there twice is refused once.
     let mut seen = BTreeSet::new();
-    let lookups = topic.partitions.iter().map(|wanted| {
-        let twice = !seen.insert(wanted.partition_index);
+    let once = topic.partitions.iter().filter(|wanted| seen.insert(wanted.partition_index));
+    let lookups = once.map(|wanted| {
+        let twice = times.get(&wanted.partition_index) != Some(&1);
         let index = PartitionId::new(wanted.partition_index);
         let handle = partitions.as_ref().and_then(|partitions| partitions.get(index)).cloned();
         async move {
@@ -104,6 +110,8 @@ async fn lookup(
         EARLIEST_LOCAL => 8,
         LATEST_TIERED => 9,
         EARLIEST_PENDING_UPLOAD => 11,
+        // Times with a meaning that is still to be invented.
+        ..EARLIEST_PENDING_UPLOAD => i16::MAX,
         _ => 1,
     };
     if asked.version < first_version {
@@ -111,7 +119,7 @@ async fn lookup(
     }
     let end = if committed { handle.last_stable_offset() } else { handle.high_watermark() };
     match wanted.timestamp {
-        LATEST => Ok(Found { offset: end, timestamp: Timestamp::NONE, epoch: handle.reader().latest_epoch() }),
+        LATEST => Ok(Found { offset: end, timestamp: Timestamp::NONE, epoch: handle.leader_epoch() }),
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => Ok(NOWHERE),
         time => {
             let job = move || search(&handle, time, end);
@@ -146,19 +154,21 @@ fn search(handle: &PartitionHandle, time: i64, end: Offset) -> Result<Found, Rea
     let is_earliest = matches!(time, EARLIEST | EARLIEST_LOCAL);
     match found {
         Some((offset, timestamp)) if is_earliest || offset < end => {
-            Ok(Found { offset, timestamp, epoch: epoch_at(handle, offset)? })
+            // At the end of a log begins what its leader will append.
+            let epoch = epoch_at(handle, offset)?.unwrap_or_else(|| handle.leader_epoch());
+            Ok(Found { offset, timestamp, epoch })
         }
         _ => Ok(NOWHERE),
     }
 }
 
-/// The epoch of the batch at an offset; −1 where there is none.
-fn epoch_at(handle: &PartitionHandle, offset: Offset) -> Result<LeaderEpoch, ReadError> {
+/// The epoch of the batch at an offset, if there is one.
+fn epoch_at(handle: &PartitionHandle, offset: Offset) -> Result<Option<LeaderEpoch>, ReadError> {
     let reader = handle.reader();
     let slice = reader.read(offset, reader.end_offset(), 1, true)?;
-    let Some(file) = slice.file() else { return Ok(LeaderEpoch::NONE) };
+    let Some(file) = slice.file() else { return Ok(None) };
     let mut header = [0; millrace_model::batch::HEADER_LEN];
     let read = file.read_at(slice.position(), &mut header).unwrap_or(0);
     let parsed = BatchHeader::parse(header.get(..read).unwrap_or_default());
-    Ok(parsed.map_or(LeaderEpoch::NONE, |header| header.leader_epoch))
+    Ok(parsed.ok().map(|header| header.leader_epoch))
 }

@@ -13,7 +13,7 @@ use millrace_protocol::messages::metadata_response::{
     MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use millrace_protocol::messages::{BrokerId, MetadataRequest, TopicName};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Without an authorizer everybody may do everything that can be done with a topic: the bits of Kafka's operations.
@@ -42,7 +42,10 @@ pub(super) async fn handle(asked: Asked, request: MetadataRequest) -> MetadataRe
     let topics = if all {
         image.topics().map(|topic| describe(&image, topic, operations)).collect()
     } else {
+        // What stands there twice is described once.
+        let mut seen = BTreeSet::new();
         let asked_for = request.topics.iter().flatten();
+        let asked_for = asked_for.filter(|topic| seen.insert((topic.name.as_deref(), topic.topic_id)));
         asked_for.map(|topic| one(&image, topic.name.as_ref(), topic.topic_id, operations, &failed)).collect()
     };
     let brokers = image.brokers().filter(|broker| !broker.fenced).map(|broker| {
@@ -78,6 +81,7 @@ fn one(
             Some(topic) => describe(image, topic, operations),
             None => MetadataResponseTopic::default()
                 .with_error_code(ErrorCode::UnknownTopicId.code())
+                .with_name(None)
                 .with_topic_id(id)
                 .with_topic_authorized_operations(NOT_ASKED),
         };
@@ -93,7 +97,7 @@ fn one(
     MetadataResponseTopic::default()
         .with_error_code(error.code())
         .with_name(Some(name.clone()))
-        .with_topic_authorized_operations(NOT_ASKED)
+        .with_topic_authorized_operations(operations)
 }
 
 fn describe(image: &Image, topic: &Topic, operations: i32) -> MetadataResponseTopic {

@@ -32,6 +32,12 @@ fn one(asked: &Asked, topic: &str, wanted: &OffsetForLeaderPartition) -> EpochEn
     if let Err(error) = check_epoch(handle, wanted.current_leader_epoch) {
         return refused(error);
     }
-    let (epoch, end) = handle.reader().epoch_end(LeaderEpoch::new(wanted.leader_epoch));
+    let asked_for = LeaderEpoch::new(wanted.leader_epoch);
+    let (epoch, end) = if asked_for == handle.leader_epoch() {
+        // The log may have no batch of it yet.
+        (asked_for, handle.reader().end_offset())
+    } else {
+        handle.reader().epoch_end(asked_for)
+    };
     result.with_leader_epoch(epoch.get()).with_end_offset(end.get())
 }

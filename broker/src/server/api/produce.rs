@@ -9,12 +9,11 @@
 //! is there when it returns, without a task or a future.
 
 use super::{Context, errors, refuse};
-use crate::partition::{Append, AppendError, Appended, Origin, RecordRejection, TopicPartitions};
+use crate::partition::{Append, AppendError, Appended, Origin, PartitionHandle, RecordRejection, TopicPartitions};
 use crate::server::service::{Answer, Call, Outcome};
 use bytes::{Bytes, BytesMut};
 use futures::future::join_all;
-use millrace_model::batch::Attributes;
-use millrace_model::{Batch, LeaderEpoch, NodeId, PartitionId, TopicId};
+use millrace_model::{Batch, LeaderEpoch, NodeId, Offset, PartitionId, TopicId};
 use millrace_protocol::fetch_response::Endpoint;
 use millrace_protocol::messages::produce_request::TopicProduceData;
 use millrace_protocol::messages::{ProduceRequest, TopicName};
@@ -28,7 +27,7 @@ const ZSTD: i16 = 4;
 /// One partition of the request on its way.
 enum Pending {
     Done(Result<Appended, Failure>),
-    Waiting(Append),
+    Waiting(Append, PartitionHandle),
 }
 
 /// What is said of a batch that was not appended.
@@ -37,22 +36,30 @@ struct Failure {
     records: Vec<RecordRejection>,
     message: Option<String>,
     current_leader: Option<(NodeId, LeaderEpoch)>,
+    /// The first offset of the log, where the batch came so far that it matters.
+    log_start: Option<Offset>,
 }
 
 impl Failure {
     fn new(error: ErrorCode, message: Option<&str>) -> Self {
-        Self { error, records: Vec::new(), message: message.map(str::to_owned), current_leader: None }
+        Self { error, records: Vec::new(), message: message.map(str::to_owned), current_leader: None, log_start: None }
     }
 }
 
-impl From<AppendError> for Failure {
-    fn from(error: AppendError) -> Self {
+impl Failure {
+    fn of(error: AppendError, log_start: Offset) -> Self {
         let code = errors::append(&error);
+        let log_start = match error {
+            AppendError::Invalid { .. } | AppendError::InvalidTimestamp { .. } | AppendError::Producer(_) => {
+                Some(log_start)
+            }
+            _ => None,
+        };
         match error {
             AppendError::Invalid { records, message } | AppendError::InvalidTimestamp { records, message } => {
-                Self { error: code, records, message: Some(message), current_leader: None }
+                Self { error: code, records, message: Some(message), current_leader: None, log_start }
             }
-            error => Self::new(code, Some(&error.to_string())),
+            error => Self { log_start, ..Self::new(code, Some(&error.to_string())) },
         }
     }
 }
@@ -96,7 +103,7 @@ pub(super) fn handle(context: &Arc<Context>, call: Call) -> Answer {
         correlation: header.correlation_id,
         acks: request.acks,
     };
-    let waits = |topic: &AskedTopic| topic.partitions.iter().any(|(_, it)| matches!(it, Pending::Waiting(_)));
+    let waits = |topic: &AskedTopic| topic.partitions.iter().any(|(_, it)| matches!(it, Pending::Waiting(..)));
     if asked.topics.iter().any(waits) {
         Answer::Later(Box::pin(finish_later(asked)))
     } else {
@@ -110,8 +117,10 @@ fn append_topic(context: &Context, version: i16, data: TopicProduceData, general
     let partitions = data.partition_data.into_iter().map(|partition| {
         let index = PartitionId::new(partition.index);
         let pending = match general {
-            Some(failure) => Pending::Done(Err(Failure::new(failure.error, failure.message.as_deref()))),
-            None => append(context, version, id, topic.as_deref(), index, partition.records),
+            Some(failure) if topic.is_some() => {
+                Pending::Done(Err(Failure::new(failure.error, failure.message.as_deref())))
+            }
+            _ => append(context, version, id, topic.as_deref(), index, partition.records),
         };
         (index, pending)
     });
@@ -134,8 +143,8 @@ fn append(
         Err(failure) => return Pending::Done(Err(failure)),
     };
     match handle.append(batch, Origin::Client).now() {
-        Ok(outcome) => Pending::Done(outcome.map_err(Failure::from)),
-        Err(append) => Pending::Waiting(append),
+        Ok(outcome) => Pending::Done(outcome.map_err(|error| Failure::of(error, handle.log_start()))),
+        Err(append) => Pending::Waiting(append, handle.clone()),
     }
 }
 
@@ -176,22 +185,23 @@ fn only_batch(version: i16, mut records: Bytes) -> Result<Batch, Failure> {
         let reason = "Produce requests before version 7 may not use zstd";
         return Err(Failure::new(ErrorCode::UnsupportedCompressionType, Some(reason)));
     }
-    if is_not_a_producers(batch.header().attributes) {
+    if batch.header().attributes.is_control() {
         let reason = "Produce requests may not contain control batches";
         return Err(Failure::new(ErrorCode::InvalidRecord, Some(reason)));
     }
+    // A request with a transactional id does not come this far yet.
+    if batch.header().attributes.is_transactional() {
+        return Err(Failure::new(ErrorCode::TransactionalIdAuthorizationFailed, None));
+    }
     Ok(batch)
-}
-
-fn is_not_a_producers(attributes: Attributes) -> bool {
-    attributes.is_control()
 }
 
 async fn finish_later(mut asked: Asked) -> Outcome {
     let all = asked.topics.iter_mut().flat_map(|topic| topic.partitions.iter_mut());
     join_all(all.map(|(_, pending)| async move {
-        if let Pending::Waiting(append) = pending {
-            *pending = Pending::Done(append.await.map_err(Failure::from));
+        if let Pending::Waiting(append, handle) = pending {
+            let outcome = append.await;
+            *pending = Pending::Done(outcome.map_err(|error| Failure::of(error, handle.log_start())));
         }
     }))
     .await;
@@ -238,11 +248,12 @@ fn partition(response: &mut ProduceResponse, index: PartitionId, outcome: &Pendi
                 records: &records,
                 message: failure.message.as_deref(),
                 current_leader: failure.current_leader,
+                log_start: failure.log_start.unwrap_or(Offset::new(-1)),
                 ..Produced::error(index, failure.error)
             });
         }
         // Everything has been awaited by now.
-        Pending::Waiting(_) => response.partition(&Produced::error(index, ErrorCode::UnknownServerError)),
+        Pending::Waiting(..) => response.partition(&Produced::error(index, ErrorCode::UnknownServerError)),
     }
 }
 
