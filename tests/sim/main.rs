@@ -23,7 +23,7 @@ fn seeds(default: u64) -> Vec<u64> {
 
 #[test]
 fn a_seed_run_twice_has_one_history_byte_for_byte() {
-    for seed in seeds(2) {
+    for seed in seeds(1) {
         let (first, second) = (run(seed), run(seed));
         let differs = first.iter().zip(&second).position(|(a, b)| a != b);
         if let Some(at) = differs {
@@ -36,7 +36,7 @@ fn a_seed_run_twice_has_one_history_byte_for_byte() {
 
 #[test]
 fn nothing_acked_is_lost_or_doubled_whenever_the_node_is_killed() {
-    for seed in seeds(6) {
+    for seed in seeds(3) {
         println!("seed {seed}: {} lines of history", run(seed).len());
     }
 }

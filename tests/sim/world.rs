@@ -3,7 +3,7 @@
 use crate::client;
 use millrace::config::bundle::{ApplyRequest, Bundle};
 use millrace::config::topic::SourceFile;
-use millrace::config::{HostPort, NodeOptions, Overrides};
+use millrace::config::{HostPort, NodeOptions, Overrides, Problems};
 use millrace::node::{Node, Seams};
 use millrace::server::net::{Listener, Stream};
 use millrace_model::{Clock, Offload, Random, Timestamp};
@@ -241,7 +241,7 @@ async fn broker(
     Ok(())
 }
 
-fn topic_files(flush: bool) -> Bundle {
+fn topic_files(flush: bool) -> Result<Bundle, Problems> {
     let mut text = String::from(
         "[topic]\nname = \"cards\"\npartitions = 1\n\n[[plugin]]\nuse = \"mask-fields@1\"\nstage = \"produce\"\n\
          on-fault = \"reject\"\nconfig = { fields = [\"card\"] }\n",
@@ -250,5 +250,5 @@ fn topic_files(flush: bool) -> Bundle {
         text.push_str("\n[topic.config]\n\"flush.messages\" = 1\n");
     }
     let files = vec![SourceFile { file: "cards.toml".to_owned(), text }];
-    Bundle { request: ApplyRequest { files, components: Vec::new() }, components: Vec::new() }
+    Ok(Bundle { request: ApplyRequest { files, components: Vec::new() }, components: Vec::new() })
 }
