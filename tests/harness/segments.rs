@@ -55,7 +55,8 @@ pub fn check(data_dir: &Path, topic: &str) -> Option<Verdict> {
     // An argument list has a limit, and one unreadable file should be found among few.
     for some in all.chunks(200) {
         let list: Vec<String> = some.iter().map(|path| path.display().to_string()).collect();
-        let mut dump = java.tool("org.apache.kafka.tools.DumpLogSegments");
+        // A long walk: here the compiler is worth its time.
+        let mut dump = java.class(&["-XX:+UseSerialGC"], "org.apache.kafka.tools.DumpLogSegments");
         dump.args(["--deep-iteration", "--files", &list.join(",")]);
         judge(&tools::stdout(&mut dump), &mut verdict);
     }
