@@ -3,6 +3,13 @@
 //!
 //! `MILLRACE_SEED` replays one seed, `MILLRACE_SEEDS` runs that many. A seed that fails is in the message.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "in a simulation whatever is not as it should be ends the test"
+)]
+
 mod client;
 mod world;
 
