@@ -262,7 +262,8 @@ pub(super) struct Written {
 
 type Pending = Pin<Box<dyn Future<Output = Result<Appended, AppendError>> + Send>>;
 
-/// An append whose place in the order is fixed. Dropping it abandons the outcome: the batch may or may not be appended.
+/// An append whose place in the order is fixed. It holds up those behind it until it is polled to its end or dropped.
+/// Dropping it abandons the outcome: the batch may or may not be appended.
 #[must_use]
 pub enum Append {
     /// The outcome is there; taken by the poll that returns it.

@@ -198,10 +198,10 @@ async fn order_is_fixed_by_the_call_even_behind_a_slow_stage() {
     let slow = partition.append(batch(&["slow"], Some(0)), Origin::Client);
     let second = partition.append(batch(&["second"], Some(1)), Origin::Client);
     let third = partition.append(batch(&["third"], Some(2)), Origin::Client);
-    // Awaited the other way round.
-    assert_eq!(third.await.unwrap().base_offset, Offset::new(2));
-    assert_eq!(second.await.unwrap().base_offset, Offset::new(1));
-    assert_eq!(slow.await.unwrap().base_offset, Offset::ZERO);
+    // Polled the other way round.
+    let (third, second, slow) = tokio::join!(biased; third, second, slow);
+    let bases = [slow, second, third].map(|appended| appended.unwrap().base_offset.get());
+    assert_eq!(bases, [0, 1, 2]);
     assert_eq!(*stage.seen.lock().unwrap(), ["slow", "second", "third"]);
 }
 
