@@ -1,73 +1,10 @@
 //! Plugins as the cluster knows them: entries of a registry, and attachments of them
 //! to topics. The components themselves are files named by their content's hash.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use millrace_model::ContentHash;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::str::FromStr;
-use thiserror::Error;
-
-/// SHA-256 of a component's bytes; written as 64 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ContentHash([u8; 32]);
-
-impl ContentHash {
-    /// The hash with these bytes.
-    pub const fn new(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
-    /// The 32 bytes.
-    pub const fn bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl fmt::Display for ContentHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for ContentHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ContentHash({self})")
-    }
-}
-
-/// Text that is not a content hash.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("a content hash is 64 hexadecimal digits, not '{0}'")]
-pub struct ContentHashError(String);
-
-impl FromStr for ContentHash {
-    type Err = ContentHashError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refuse = || ContentHashError(text.chars().take(80).collect());
-        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(refuse());
-        }
-        let mut bytes = [0; 32];
-        for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-            let digits = std::str::from_utf8(digits).map_err(|_| refuse())?;
-            *byte = u8::from_str_radix(digits, 16).map_err(|_| refuse())?;
-        }
-        Ok(Self(bytes))
-    }
-}
-
-impl Serialize for ContentHash {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for ContentHash {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
 
 /// A plugin in the registry: a name and a version stand for the same bytes for ever.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -28,14 +28,13 @@ mod stored;
 mod topic;
 
 pub use assign::assign_replicas;
-pub use attachment::{
-    Attachment, ContentHash, ContentHashError, FaultPolicy, Grants, Limits, Plugin, PluginReference, Stage,
-};
+pub use attachment::{Attachment, FaultPolicy, Grants, Limits, Plugin, PluginReference, Stage};
 pub use broker::{Broker, BrokerRegistration};
 pub use command::{Command, CreatedTopic, DeletedTopic, NewPartitions, NewTopic, Placement, ProducerIds, Response};
 pub use delta::{Change, Delta};
 pub use error::ApplyError;
 pub use image::Image;
+pub use millrace_model::{ContentHash, ContentHashError};
 pub use names::{
     CONSUMER_OFFSETS, MAX_TOPIC_NAME, NameFault, SHARE_GROUP_STATE, TRANSACTION_STATE, check_topic_name,
     is_internal_topic,

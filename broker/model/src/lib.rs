@@ -8,6 +8,7 @@
 pub mod batch;
 pub mod builder;
 pub mod codec;
+mod content_hash;
 mod ids;
 pub mod record;
 pub mod rewrite;
@@ -17,6 +18,7 @@ pub mod validate;
 pub use batch::{Batch, BatchError, BatchHeader};
 pub use builder::BatchBuilder;
 pub use codec::Compression;
+pub use content_hash::{ContentHash, ContentHashError};
 pub use ids::{
     LeaderEpoch, NodeId, Offset, PartitionId, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicPartition,
 };

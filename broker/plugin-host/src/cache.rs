@@ -3,7 +3,7 @@
 //! A file is written whole and synced before it gets its name, and only this module writes there: loading one is as safe
 //! as running the broker's own binary. A component compiled by another engine has another name and is never read.
 
-use crate::plugin::ContentHash;
+use millrace_model::ContentHash;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::hash::{Hash, Hasher};

@@ -37,7 +37,7 @@ pub use answer::{Answer, Fault, Rejection};
 pub use apply::{Applied, OnRejection};
 pub use attachment::{AttachError, Attachment, AttachmentOptions};
 pub use limits::{LimitError, Limits};
-pub use plugin::{ContentHash, Kind, LoadError, Plugin};
+pub use plugin::{Kind, LoadError, Plugin};
 pub use records::{Records, RecordsError};
 pub use runtime::{Interruption, Runtime, RuntimeError, RuntimeOptions};
 pub use threads::{GuestThreads, InlineThreads, Job, Lane, OsThreads};

@@ -2,67 +2,13 @@
 
 use crate::imports::{is_our_version, link};
 use crate::instance::State;
-use sha2::{Digest, Sha256};
+use millrace_model::ContentHash;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::str::FromStr;
 use std::sync::Arc;
 use thiserror::Error;
 use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre};
-
-/// The SHA-256 of a component's bytes: its name for ever.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ContentHash([u8; 32]);
-
-impl ContentHash {
-    /// The hash of these bytes.
-    pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
-    }
-
-    /// The hash with these 256 bits.
-    pub const fn new(bits: [u8; 32]) -> Self {
-        Self(bits)
-    }
-
-    /// The 256 bits.
-    pub const fn get(self) -> [u8; 32] {
-        self.0
-    }
-}
-
-impl fmt::Display for ContentHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for ContentHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ContentHash({self})")
-    }
-}
-
-/// A text that is not a content hash.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0:?} is not a content hash: 64 hexadecimal digits")]
-pub struct HashError(String);
-
-impl FromStr for ContentHash {
-    type Err = HashError;
-
-    fn from_str(text: &str) -> Result<Self, HashError> {
-        let mut bits = [0; 32];
-        let digits = text.as_bytes().as_chunks::<2>();
-        let is_hash = text.len() == 64
-            && digits.0.iter().zip(&mut bits).all(|(pair, bit)| {
-                let byte = str::from_utf8(pair).ok().filter(|pair| !pair.contains('+'));
-                byte.and_then(|pair| u8::from_str_radix(pair, 16).ok()).map(|byte| *bit = byte).is_some()
-            });
-        if is_hash { Ok(Self(bits)) } else { Err(HashError(text.to_owned())) }
-    }
-}
 
 /// What a plugin does, as its exports say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -219,16 +165,6 @@ pub(crate) fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, LoadEr
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_content_hash_is_read_as_it_is_written() {
-        let hash = ContentHash::of(b"abc");
-        assert_eq!(hash.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-        assert_eq!(hash.to_string().parse(), Ok(hash));
-        for bad in ["", "ba78", &"g".repeat(64), &"+1".repeat(32), &"é".repeat(32)] {
-            assert!(bad.parse::<ContentHash>().is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn only_components_pass_the_first_look() {

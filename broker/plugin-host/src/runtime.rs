@@ -2,9 +2,9 @@
 
 use crate::attachment::{AttachError, Attachment, AttachmentOptions};
 use crate::cache::Cache;
-use crate::plugin::{ContentHash, LoadError, Plugin, check_bytes, compile};
+use crate::plugin::{LoadError, Plugin, check_bytes, compile};
 use crate::ticker::{Running, Ticker};
-use millrace_model::{Clock, Random};
+use millrace_model::{Clock, ContentHash, Random};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -5,7 +5,6 @@ use super::problem::{Problem, Problems};
 use super::topic::{Component, SourceFile, TopicFile, parse_all, read_dir};
 use millrace_metadata::ContentHash;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::path::Path;
 
 /// The largest component that is read.
@@ -29,11 +28,6 @@ pub struct Bundle {
     pub request: ApplyRequest,
     /// The components' bytes, each once.
     pub components: Vec<(ContentHash, Vec<u8>)>,
-}
-
-/// The content hash of a component.
-pub fn content_hash(bytes: &[u8]) -> ContentHash {
-    ContentHash::new(Sha256::digest(bytes).into())
 }
 
 impl Bundle {
@@ -66,7 +60,7 @@ impl Bundle {
     }
 
     fn add(&mut self, file: &str, path: &str, bytes: Vec<u8>) {
-        let hash = content_hash(&bytes);
+        let hash = ContentHash::of(&bytes);
         let upload = Upload { file: file.to_owned(), path: path.to_owned(), hash, size: bytes.len() as u64 };
         if !self.request.components.contains(&upload) {
             self.request.components.push(upload);

@@ -5,7 +5,7 @@
 //! next one waits.
 
 use crate::cluster::ClusterHandle;
-use crate::config::bundle::{ApplyRequest, Bundle, content_hash};
+use crate::config::bundle::{ApplyRequest, Bundle};
 use crate::config::plan::{self, Defaults, Desired, Fault, Plan};
 use crate::config::topic::{check_plugin_name, check_plugin_version, parse_all};
 use crate::config::{Place, Problems};
@@ -202,7 +202,7 @@ impl Applier {
     /// # Errors
     /// The bytes are another content, or no component.
     pub async fn store(&self, hash: ContentHash, component: Bytes) -> Result<(), String> {
-        let found = content_hash(&component);
+        let found = ContentHash::of(&component);
         if found != hash {
             return Err(format!("the component's content is {found}, not {hash}"));
         }
@@ -221,7 +221,7 @@ impl Applier {
             return Err(PushError::Name(reason));
         }
         let _one = self.one_at_a_time.lock().await;
-        let hash = content_hash(&component);
+        let hash = ContentHash::of(&component);
         let size = component.len() as u64;
         self.store(hash, component).await.map_err(PushError::Component)?;
         let plugin = Plugin { name: name.to_owned(), version: version.to_owned(), hash, size };

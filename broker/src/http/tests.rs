@@ -1,7 +1,7 @@
 //! The port over a real socket, with the facts in memory and a store that knows a good component from a bad one.
 
 use super::*;
-use crate::config::bundle::{ApplyRequest, content_hash};
+use crate::config::bundle::ApplyRequest;
 use crate::config::plan::{Defaults, Fault, Upload};
 use crate::config::topic::SourceFile;
 use bytes::Bytes;
@@ -277,7 +277,7 @@ async fn names_that_collide_are_refused_at_the_second_file() {
 async fn a_component_named_by_its_path_is_sent_first_and_registered_with_the_topic() {
     let port = Port::open(None).await;
     let text = "[topic]\nname = \"own\"\n[[plugin]]\npath = \"bin/My Own.wasm\"\nstage = \"produce\"\n";
-    let hash = content_hash(COMPONENT);
+    let hash = ContentHash::of(COMPONENT);
     let upload = || Upload {
         file: "own.toml".to_owned(),
         path: "bin/My Own.wasm".to_owned(),

@@ -2,7 +2,7 @@
 
 use super::builtin::builtins;
 use bytes::Bytes;
-use millrace_metadata::ContentHash;
+use millrace_model::ContentHash;
 use millrace_plugin_host::{LoadError, Plugin, Runtime};
 use millrace_storage::io::Disk;
 use std::collections::BTreeMap;
@@ -80,7 +80,7 @@ impl Components {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ComponentError::Missing(hash)),
             Err(error) => return Err(ComponentError::Io { path, error }),
         };
-        let found = content_hash(&bytes);
+        let found = ContentHash::of(&bytes);
         if found == hash { Ok(bytes.into()) } else { Err(ComponentError::Changed { path, found }) }
     }
 
@@ -98,7 +98,7 @@ impl Components {
 
     /// Keeps a component that compiles and is a plugin.
     pub(super) fn store(&self, hash: ContentHash, component: &Bytes) -> Result<(), ComponentError> {
-        let found = content_hash(component);
+        let found = ContentHash::of(component);
         if found != hash {
             return Err(ComponentError::Changed { path: self.path(hash), found });
         }
@@ -125,8 +125,4 @@ impl Components {
     fn path(&self, hash: ContentHash) -> PathBuf {
         self.dir.join(format!("{hash}.wasm"))
     }
-}
-
-fn content_hash(bytes: &[u8]) -> ContentHash {
-    ContentHash::new(millrace_plugin_host::ContentHash::of(bytes).get())
 }
