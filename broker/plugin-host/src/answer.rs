@@ -128,6 +128,20 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// The fault in one word, for a counter's label.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Trap(_) => "trap",
+            Self::Time(_) => "time",
+            Self::Memory(_) => "memory",
+            Self::HostMemory(_) => "host-memory",
+            Self::Stack => "stack",
+            Self::Answer(_) => "answer",
+            Self::Large { .. } => "large",
+            Self::Instance(_) => "instance",
+        }
+    }
+
     /// Whether the same records, one at a time, may fare better. Not where time ran out: that would cost it once more
     /// for each record.
     pub const fn is_of_records(&self) -> bool {

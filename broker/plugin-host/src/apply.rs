@@ -33,6 +33,8 @@ pub struct Applied {
     pub count: i32,
     /// The largest timestamp among them.
     pub max_timestamp: i64,
+    /// How many of them a plugin has changed.
+    pub replaced: i32,
     /// Whether anything differs from the records as they were.
     pub changed: bool,
 }
@@ -42,7 +44,7 @@ impl Applied {
     pub fn with_capacity(bytes: usize) -> Self {
         let mut room = Vec::with_capacity(HEADER_LEN.saturating_add(bytes));
         room.resize(HEADER_LEN, 0);
-        Self { bytes: room, count: 0, max_timestamp: i64::MIN, changed: false }
+        Self { bytes: room, count: 0, max_timestamp: i64::MIN, replaced: 0, changed: false }
     }
 
     /// The records, encoded.
@@ -58,6 +60,12 @@ impl Applied {
     fn count_in(&mut self, timestamp: i64) {
         self.count += 1;
         self.max_timestamp = self.max_timestamp.max(timestamp);
+    }
+
+    fn count_changed(&mut self, timestamp: i64) {
+        self.count_in(timestamp);
+        self.replaced += 1;
+        self.changed = true;
     }
 }
 
@@ -75,7 +83,7 @@ impl Records {
         out: &mut Applied,
     ) -> Result<(), Fault> {
         check_rejections(&range, answer)?;
-        let before = (out.bytes.len(), out.count, out.max_timestamp, out.changed);
+        let before = (out.bytes.len(), out.count, out.max_timestamp, out.replaced, out.changed);
         let done = match &answer.0 {
             Inner::Unchanged => {
                 self.keep(range, out);
@@ -86,7 +94,7 @@ impl Records {
         };
         if done.is_err() {
             out.bytes.truncate(before.0);
-            (out.count, out.max_timestamp, out.changed) = (before.1, before.2, before.3);
+            (out.count, out.max_timestamp, out.replaced, out.changed) = (before.1, before.2, before.3, before.4);
         }
         done
     }
@@ -183,8 +191,7 @@ impl Records {
         out.bytes.extend_from_slice(front);
         put_field(&mut out.bytes, value);
         out.bytes.extend_from_slice(back);
-        out.changed = true;
-        out.count_in(timestamp(words));
+        out.count_changed(timestamp(words));
     }
 
     /// The record with whatever the eight words say.
@@ -229,8 +236,7 @@ impl Records {
         put_field(&mut out.bytes, key.as_deref());
         put_field(&mut out.bytes, value.as_deref());
         out.bytes.extend_from_slice(&headers);
-        out.changed = true;
-        out.count_in(time);
+        out.count_changed(time);
         Ok(())
     }
 

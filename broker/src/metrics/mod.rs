@@ -4,8 +4,12 @@
 //! connection or an attachment is made, never per request. The registry's lock is taken to register and to
 //! scrape. Nothing is counted per record; a batch adds its numbers once.
 
+mod plugins;
 mod process;
 
+pub use plugins::{PipelineMetrics, PluginMetrics};
+
+use plugins::PluginFamilies;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -25,7 +29,7 @@ pub struct Metrics {
     /// Records and batches appended.
     pub log: LogMetrics,
     requests: RequestFamilies,
-    plugins: PluginFamilies,
+    plugins: Arc<PluginFamilies>,
 }
 
 /// Sockets and bytes, over all connections.
@@ -67,31 +71,9 @@ pub struct RequestMetrics {
     pub nanoseconds: Counter,
 }
 
-/// One attachment's numbers: held by the attachment.
-#[derive(Clone, Debug, Default)]
-pub struct PluginMetrics {
-    /// Calls, one a batch.
-    pub calls: Counter,
-    /// Records handed in.
-    pub records: Counter,
-    /// Records dropped or refused.
-    pub dropped: Counter,
-    /// Calls that trapped, ran out of time or memory, or answered nonsense.
-    pub faults: Counter,
-    /// Nanoseconds inside the guest.
-    pub nanoseconds: Counter,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ApiLabel {
     api: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PluginLabel {
-    plugin: String,
-    topic: String,
-    stage: &'static str,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -99,15 +81,6 @@ struct RequestFamilies {
     requests: Family<ApiLabel, Counter>,
     errors: Family<ApiLabel, Counter>,
     nanoseconds: Family<ApiLabel, Counter>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct PluginFamilies {
-    calls: Family<PluginLabel, Counter>,
-    records: Family<PluginLabel, Counter>,
-    dropped: Family<PluginLabel, Counter>,
-    faults: Family<PluginLabel, Counter>,
-    nanoseconds: Family<PluginLabel, Counter>,
 }
 
 impl Default for Metrics {
@@ -124,7 +97,7 @@ impl Metrics {
             network: NetworkMetrics::default(),
             log: LogMetrics::default(),
             requests: RequestFamilies::default(),
-            plugins: PluginFamilies::default(),
+            plugins: Arc::default(),
         };
         metrics.register(|registry| {
             metrics.network.register(registry);
@@ -151,26 +124,15 @@ impl Metrics {
         }
     }
 
-    /// The numbers of a plugin on a topic; asked for once, when it is attached.
-    pub fn plugin(&self, plugin: &str, topic: &str, stage: &'static str) -> PluginMetrics {
-        let label = PluginLabel { plugin: plugin.to_owned(), topic: topic.to_owned(), stage };
-        let families = &self.plugins;
-        PluginMetrics {
-            calls: families.calls.get_or_create_owned(&label),
-            records: families.records.get_or_create_owned(&label),
-            dropped: families.dropped.get_or_create_owned(&label),
-            faults: families.faults.get_or_create_owned(&label),
-            nanoseconds: families.nanoseconds.get_or_create_owned(&label),
-        }
+    /// The numbers of a plugin on a topic; asked for once, when it is attached. They are shown for as long as someone
+    /// holds them.
+    pub fn plugin(&self, plugin: &str, topic: &str, stage: &'static str) -> Arc<PluginMetrics> {
+        self.plugins.attachment(plugin, topic, stage)
     }
 
-    /// Forgets the numbers of a plugin that was detached, so that labels do not pile up.
-    pub fn forget_plugin(&self, plugin: &str, topic: &str, stage: &'static str) {
-        let label = PluginLabel { plugin: plugin.to_owned(), topic: topic.to_owned(), stage };
-        let PluginFamilies { calls, records, dropped, faults, nanoseconds } = &self.plugins;
-        for family in [calls, records, dropped, faults, nanoseconds] {
-            family.remove(&label);
-        }
+    /// The numbers of a topic's pipeline; asked for once, when it is made.
+    pub fn pipeline(&self, topic: &str) -> Arc<PipelineMetrics> {
+        self.plugins.pipeline(topic)
     }
 
     /// All metrics as text, of the type [`CONTENT_TYPE`].
@@ -213,16 +175,6 @@ impl RequestFamilies {
     }
 }
 
-impl PluginFamilies {
-    fn register(&self, registry: &mut Registry) {
-        registry.register("millrace_plugin_calls", "Calls of a plugin, one a batch", self.calls.clone());
-        registry.register("millrace_plugin_records", "Records handed to a plugin", self.records.clone());
-        registry.register("millrace_plugin_dropped", "Records a plugin dropped or refused", self.dropped.clone());
-        registry.register("millrace_plugin_faults", "Calls of a plugin that failed", self.faults.clone());
-        registry.register("millrace_plugin_nanoseconds", "Nanoseconds inside a plugin", self.nanoseconds.clone());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,14 +185,9 @@ mod tests {
         metrics.request("Produce").requests.inc_by(3);
         metrics.request("Produce").requests.inc();
         metrics.network.connections.set(2);
-        metrics.plugin("mask@1", "orders", "produce").faults.inc();
         let text = metrics.encode();
         assert!(text.contains("millrace_requests_total{api=\"Produce\"} 4\n"), "{text}");
         assert!(text.contains("millrace_connections 2\n"), "{text}");
-        let faults = "millrace_plugin_faults_total{plugin=\"mask@1\",topic=\"orders\",stage=\"produce\"} 1\n";
-        assert!(text.contains(faults), "{text}");
-        metrics.forget_plugin("mask@1", "orders", "produce");
-        assert!(!metrics.encode().contains("mask@1"));
     }
 
     #[test]

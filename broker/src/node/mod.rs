@@ -74,7 +74,8 @@ impl Node {
         adopt::discard(&data_dir, &*seams.disk, &cluster.image(), &*seams.random)?;
         let data_dir = Arc::new(data_dir);
 
-        let plugins = open_plugins(options, &seams, &cluster).await?;
+        let metrics = Arc::new(Metrics::new());
+        let plugins = open_plugins(options, &seams, &cluster, &metrics).await?;
         let partitions = open_partitions(&data_dir, options, &seams, &cluster, &plugins).await?;
         data_dir.mark_recovered()?;
         let tasks = vec![
@@ -94,7 +95,6 @@ impl Node {
             random: Arc::clone(&seams.random),
             offload: Arc::clone(&seams.offload),
         });
-        let metrics = Arc::new(Metrics::new());
         let context = Context::new(Parts {
             node: options.node_id,
             cluster: cluster.clone(),
@@ -259,7 +259,12 @@ fn server_options(options: &NodeOptions) -> server::Options {
 }
 
 /// The plugins of this node; those that the binary brings are put into a new cluster's registry.
-async fn open_plugins(options: &NodeOptions, seams: &Seams, cluster: &ClusterHandle) -> Result<Plugins, StartError> {
+async fn open_plugins(
+    options: &NodeOptions,
+    seams: &Seams,
+    cluster: &ClusterHandle,
+    metrics: &Metrics,
+) -> Result<Plugins, StartError> {
     let failed = |error: &dyn std::fmt::Display| StartError::Plugins(error.to_string());
     let dir = options.data_dir.join(PLUGINS_DIR);
     let runtime_options = RuntimeOptions {
@@ -272,7 +277,7 @@ async fn open_plugins(options: &NodeOptions, seams: &Seams, cluster: &ClusterHan
         .map_err(|error| failed(&error))?;
     let plugin_options = plugins::Options { dir, unfolded_bytes: UNFOLDED_BYTES };
     let (disk, clock) = (Arc::clone(&seams.disk), Arc::clone(&seams.clock));
-    let plugins = Plugins::open(plugin_options, disk, clock, runtime, Arc::clone(&seams.guests))
+    let plugins = Plugins::open(plugin_options, disk, clock, runtime, Arc::clone(&seams.guests), metrics.clone())
         .map_err(|error| failed(&error))?;
     let missing = plugins.missing_builtins(&cluster.image()).map_err(|error| failed(&error))?;
     if !missing.is_empty() {

@@ -26,6 +26,7 @@ pub use components::ComponentError;
 pub use stage::TopicStage;
 
 use crate::config::plan::Fault;
+use crate::metrics::Metrics;
 use crate::partition::{BatchStage, StageProvider};
 use bytes::Bytes;
 use components::Components;
@@ -59,6 +60,7 @@ struct Inner {
     runtime: Runtime,
     threads: Arc<dyn GuestThreads>,
     clock: Arc<dyn Clock>,
+    metrics: Metrics,
     unfolded_bytes: usize,
     /// Pipelines in use, each with what it was made of.
     stages: Mutex<BTreeMap<TopicId, Weak<TopicStage>>>,
@@ -83,6 +85,7 @@ impl Plugins {
         clock: Arc<dyn Clock>,
         runtime: Runtime,
         threads: Arc<dyn GuestThreads>,
+        metrics: Metrics,
     ) -> std::io::Result<Self> {
         let components = Components::open(options.dir, disk, runtime.clone())?;
         Ok(Self(Arc::new(Inner {
@@ -90,6 +93,7 @@ impl Plugins {
             runtime,
             threads,
             clock,
+            metrics,
             unfolded_bytes: options.unfolded_bytes,
             stages: Mutex::default(),
             trials: Lane::new(),

@@ -6,6 +6,7 @@
 //! counts as faulty. Where a call ran out of time, nothing is tried again.
 
 use super::Inner;
+use crate::metrics::PluginMetrics;
 use crate::partition::{RecordRejection, StageOutcome};
 use bytes::Bytes;
 use millrace_metadata::{Attachment, FaultPolicy};
@@ -38,6 +39,7 @@ pub(super) struct Pipeline {
 struct Link {
     attached: Attached,
     policy: FaultPolicy,
+    metrics: Arc<PluginMetrics>,
     faults: AtomicU64,
     logged: AtomicU64,
 }
@@ -66,8 +68,9 @@ impl Pipeline {
                 | crate::config::plan::Fault::Config(reason)
                 | crate::config::plan::Fault::Limits(reason) => reason,
             })?;
+            let metrics = plugins.metrics.plugin(&attachment.plugin.to_string(), topic, "produce");
             let (faults, logged) = (AtomicU64::new(0), AtomicU64::new(0));
-            Ok(Link { attached, policy: attachment.on_fault, faults, logged })
+            Ok(Link { attached, policy: attachment.on_fault, metrics, faults, logged })
         };
         Ok(Self {
             attachments: attachments.iter().map(start).collect::<Result<_, String>>()?,
@@ -134,6 +137,8 @@ impl Pipeline {
             refused: Vec::new(),
             failed: None,
             until: None,
+            calls: 0,
+            guest_ns: 0,
         };
         for range in records.chunks(link.attached.call_bytes()) {
             turn.settle(range);
@@ -141,6 +146,7 @@ impl Pipeline {
                 break;
             }
         }
+        turn.count();
         turn.end()
     }
 
@@ -161,6 +167,8 @@ struct Turn<'a> {
     failed: Option<String>,
     /// When the search for faulty records ends.
     until: Option<u64>,
+    calls: u64,
+    guest_ns: u64,
 }
 
 impl Turn<'_> {
@@ -178,7 +186,11 @@ impl Turn<'_> {
     }
 
     fn call(&mut self, range: Range<usize>) -> Result<(), Fault> {
-        let answer = self.link.attached.call(self.records, range.clone())?;
+        let began = self.clock.monotonic_ns();
+        let answer = self.link.attached.call(self.records, range.clone());
+        self.guest_ns = self.guest_ns.saturating_add(self.clock.monotonic_ns().saturating_sub(began));
+        self.calls += 1;
+        let answer = answer?;
         let on_rejection = match self.link.policy {
             FaultPolicy::Pass => OnRejection::Pass,
             _ => OnRejection::Drop,
@@ -220,6 +232,21 @@ impl Turn<'_> {
         }
     }
 
+    fn count(&self) {
+        let metrics = &self.link.metrics;
+        let (all, left) = (self.records.len() as u64, u64::try_from(self.out.count).unwrap_or(0));
+        // Of a batch that is refused nothing comes out.
+        let refused = self.failed.is_some() || !self.refused.is_empty();
+        let left = if refused { 0 } else { left };
+        let replaced = if refused { 0 } else { u64::try_from(self.out.replaced).unwrap_or(0) };
+        metrics.calls.inc_by(self.calls);
+        metrics.nanoseconds.inc_by(self.guest_ns);
+        metrics.records.inc_by(all);
+        metrics.kept.inc_by(left);
+        metrics.dropped.inc_by(all.saturating_sub(left));
+        metrics.changed.inc_by(replaced);
+    }
+
     fn end(self) -> Result<Applied, Refusal> {
         let name = &self.link.attached.options().name;
         if let Some(message) = self.failed {
@@ -235,6 +262,7 @@ impl Turn<'_> {
 impl Link {
     /// Says what went wrong, but not for each of a storm of batches.
     fn report(&self, fault: &Fault, now: u64) {
+        self.metrics.fault(fault.kind());
         let faults = self.faults.fetch_add(1, Ordering::Relaxed) + 1;
         let before = self.logged.load(Ordering::Relaxed);
         let is_due = faults == 1 || now.saturating_sub(before) >= QUIET;

@@ -2,6 +2,7 @@
 
 use super::Inner;
 use super::pipeline::Pipeline;
+use crate::metrics::PipelineMetrics;
 use crate::partition::{BatchStage, StageContext, StageOutcome};
 use futures::future::BoxFuture;
 use millrace_metadata::Attachment;
@@ -20,6 +21,7 @@ pub struct TopicStage {
     topic: Arc<str>,
     attachments: Vec<Attachment>,
     lane: Lane,
+    metrics: Arc<PipelineMetrics>,
     pipeline: OnceLock<Pipeline>,
     /// When preparing it failed last, and why.
     failed: Mutex<Option<(u64, String)>>,
@@ -35,8 +37,10 @@ impl fmt::Debug for TopicStage {
 
 impl TopicStage {
     pub(super) fn new(plugins: Arc<Inner>, topic: &str, attachments: Vec<Attachment>) -> Arc<Self> {
+        let metrics = plugins.metrics.pipeline(topic);
         Arc::new_cyclic(|weak| Self {
             plugins,
+            metrics,
             topic: topic.into(),
             attachments,
             lane: Lane::new(),
@@ -81,11 +85,17 @@ impl TopicStage {
         }
     }
 
-    fn outcome(&self, batch: &Batch) -> StageOutcome {
-        match self.pipeline() {
+    fn outcome(&self, batch: &Batch, asked: u64) -> StageOutcome {
+        self.metrics.waited.inc_by(self.plugins.clock.monotonic_ns().saturating_sub(asked));
+        self.metrics.batches.inc();
+        let outcome = match self.pipeline() {
             Ok(pipeline) => pipeline.run(batch),
             Err(message) => StageOutcome::Rejected { records: Vec::new(), message },
+        };
+        if matches!(outcome, StageOutcome::Rejected { .. }) {
+            self.metrics.refused.inc();
         }
+        outcome
     }
 }
 
@@ -96,10 +106,11 @@ impl BatchStage for TopicStage {
         }
         let (send, receive) = oneshot::channel();
         if let Some(stage) = self.weak.upgrade() {
+            let asked = self.plugins.clock.monotonic_ns();
             let job = move || {
                 // Whoever has gone away wants no answer.
                 if !send.is_closed() {
-                    drop(send.send(stage.outcome(&batch)));
+                    drop(send.send(stage.outcome(&batch, asked)));
                 }
             };
             self.plugins.threads.run(&self.lane, Box::new(job));

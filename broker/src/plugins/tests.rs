@@ -28,7 +28,7 @@ fn room() -> &'static Room {
         let runtime = Runtime::new(options, Arc::clone(&clock), random).unwrap();
         let options = Options { dir: dir.path().join("plugins"), unfolded_bytes: 64 << 20 };
         let threads = Arc::new(OsThreads::for_this_machine());
-        let plugins = Plugins::open(options, Arc::new(OsDisk), clock, runtime, threads).unwrap();
+        let plugins = Plugins::open(options, Arc::new(OsDisk), clock, runtime, threads, Metrics::new()).unwrap();
         Room { plugins, _dir: dir }
     })
 }
