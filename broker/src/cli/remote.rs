@@ -77,13 +77,16 @@ pub fn topics(connection: &Connection, output: &mut Output) -> Result<(), Fault>
         return json(&topics, output);
     }
     let row = |topic: TopicInfo| {
-        let plugins: Vec<String> = topic.plugins.into_iter().map(|one| one.plugin).collect();
+        let mut plugins: Vec<String> = topic.plugins.into_iter().map(|one| one.plugin).collect();
+        if let Some(newest) = topic.generations.iter().map(|one| one.generation).max() {
+            plugins.push(format!("(generation {newest})"));
+        }
         let config: Vec<String> = topic.config.iter().map(|(key, value)| format!("{key}={value}")).collect();
         vec![
             topic.name,
             topic.partitions.to_string(),
             topic.replication_factor.to_string(),
-            or_dash(plugins.join(", ")),
+            or_dash(plugins.join(" ")),
             or_dash(config.join(" ")),
         ]
     };

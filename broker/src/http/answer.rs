@@ -116,10 +116,26 @@ pub struct TopicInfo {
     pub config: BTreeMap<String, String>,
     /// Its plugins in order.
     pub plugins: Vec<AttachmentInfo>,
+    /// Which plugins handled which records of the partitions that this node has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub generations: Vec<GenerationInfo>,
 }
 
-impl From<&Topic> for TopicInfo {
-    fn from(topic: &Topic) -> Self {
+/// The plugins that handled a partition's records from an offset on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GenerationInfo {
+    /// The partition.
+    pub partition: i32,
+    /// The generation of the topic's plugins.
+    pub generation: u64,
+    /// The first offset that it handled.
+    pub first_offset: i64,
+    /// Its plugins in order, `name@version:hash`.
+    pub plugins: Vec<String>,
+}
+
+impl TopicInfo {
+    pub(super) fn new(topic: &Topic, generations: Vec<GenerationInfo>) -> Self {
         let attachment = |attachment: &millrace_metadata::Attachment| AttachmentInfo {
             plugin: attachment.plugin.to_string(),
             hash: attachment.plugin.hash.to_string(),
@@ -135,6 +151,7 @@ impl From<&Topic> for TopicInfo {
             internal: topic.internal,
             config: topic.config.clone(),
             plugins: topic.attachments.iter().map(attachment).collect(),
+            generations,
         }
     }
 }

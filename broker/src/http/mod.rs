@@ -25,9 +25,12 @@ mod routes;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use answer::{BrokerInfo, ErrorAnswer, PlanAnswer, PluginInfo, ProblemInfo, StatusAnswer, TopicInfo};
+pub use answer::{
+    BrokerInfo, ErrorAnswer, GenerationInfo, PlanAnswer, PluginInfo, ProblemInfo, StatusAnswer, TopicInfo,
+};
 pub use apply::{Applier, AtStart, Facts, PluginStore};
 
+use millrace_model::TopicId;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -43,6 +46,8 @@ pub struct HttpContext {
     pub applier: Arc<Applier>,
     /// The text of `/metrics`.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Which plugins handled which records of a topic.
+    pub generations: Arc<dyn Fn(TopicId) -> Vec<GenerationInfo> + Send + Sync>,
     /// Whether requests of Kafka clients are served.
     pub ready: Arc<dyn Fn() -> bool + Send + Sync>,
     /// What requests must carry as `Authorization: Bearer`; without one only this machine is served.

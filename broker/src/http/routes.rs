@@ -77,7 +77,7 @@ async fn status(State(context): State<HttpContext>) -> Json<StatusAnswer> {
 
 async fn topics(State(context): State<HttpContext>) -> Json<Vec<TopicInfo>> {
     let image = context.applier.image();
-    Json(image.topics().map(|topic| TopicInfo::from(&**topic)).collect())
+    Json(image.topics().map(|topic| TopicInfo::new(topic, (context.generations)(topic.id))).collect())
 }
 
 async fn plugins(State(context): State<HttpContext>) -> Json<Vec<PluginInfo>> {

@@ -88,6 +88,7 @@ impl Port {
         let context = HttpContext {
             applier: Arc::clone(&applier),
             metrics: Arc::new(|| "# EOF\n".to_owned()),
+            generations: Arc::new(|_| Vec::new()),
             ready: Arc::new(|| true),
             token: token.map(Arc::from),
             node_id: NodeId::new(1),

@@ -2,9 +2,11 @@
 
 use super::{Node, Seams, StartError};
 use crate::config::{Bundle, HostPort, NodeOptions, Problems};
-use crate::http::{self, Applier, AtStart, HttpContext};
+use crate::http::{self, Applier, AtStart, GenerationInfo, HttpContext};
+use crate::partition::{PartitionHandle, Partitions};
 use crate::server::net::{Listener, Tcp};
-use millrace_storage::StorageError;
+use millrace_model::TopicId;
+use millrace_storage::{GenerationStart, StorageError};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -119,14 +121,31 @@ impl Listener for Gate {
 }
 
 fn context(node: &Node, token: Option<Arc<str>>, options: &NodeOptions, stopped: watch::Receiver<bool>) -> HttpContext {
-    let metrics = Arc::clone(node.metrics());
+    let (metrics, partitions) = (Arc::clone(node.metrics()), node.partitions().clone());
     HttpContext {
+        generations: Arc::new(move |topic| generations(&partitions, topic)),
         applier: Arc::clone(node.applier()),
         metrics: Arc::new(move || metrics.encode()),
         ready: Arc::new(move || !*stopped.borrow()),
         token,
         node_id: options.node_id,
     }
+}
+
+/// What this node's partitions of a topic have noted of its plugins.
+fn generations(partitions: &Partitions, topic: TopicId) -> Vec<GenerationInfo> {
+    let Some(topic) = partitions.topic(topic) else { return Vec::new() };
+    let of = |partition: &PartitionHandle| {
+        let index = partition.index().get();
+        let info = |entry: &GenerationStart| GenerationInfo {
+            partition: index,
+            generation: entry.generation,
+            first_offset: entry.start.get(),
+            plugins: entry.plugins.split_whitespace().map(str::to_owned).collect(),
+        };
+        partition.generations().iter().map(info).collect::<Vec<_>>()
+    };
+    topic.iter().flat_map(of).collect()
 }
 
 async fn serve_http(listener: TcpListener, context: HttpContext, mut stopped: watch::Receiver<bool>) {

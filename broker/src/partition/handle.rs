@@ -2,7 +2,7 @@
 
 use super::error::AppendError;
 use super::flush::{self, Flusher};
-use super::stage::BatchStage;
+use super::stage::{BatchStage, Generation};
 use super::waiters::{Waiter, Waiters};
 use super::writer::{Candidate, Writer};
 use super::{Options, isr};
@@ -10,7 +10,7 @@ use crate::config::kafka_keys::TopicSettings;
 use arc_swap::ArcSwap;
 use futures::FutureExt;
 use millrace_model::{Batch, LeaderEpoch, Offset, PartitionId, Timestamp, TopicPartition};
-use millrace_storage::{Log, LogReader};
+use millrace_storage::{GenerationStart, Generations, Log, LogReader};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -57,6 +57,7 @@ pub(super) struct Inner {
     pub(super) writer: Mutex<Writer>,
     pub(super) flusher: Flusher,
     reader: LogReader,
+    generations: ArcSwap<Vec<GenerationStart>>,
     waiters: Waiters,
     leader_epoch: AtomicI32,
     high_watermark: AtomicI64,
@@ -70,10 +71,11 @@ pub(super) struct Start {
     pub(super) leader_epoch: LeaderEpoch,
     pub(super) settings: Arc<TopicSettings>,
     pub(super) stage: Option<Arc<dyn BatchStage>>,
+    pub(super) generation: Generation,
 }
 
 impl PartitionHandle {
-    pub(super) fn new(options: Arc<Options>, start: Start, log: Log) -> Self {
+    pub(super) fn new(options: Arc<Options>, start: Start, log: Log, generations: Generations) -> Self {
         let reader = log.reader();
         let end = reader.end_offset();
         Self(Arc::new(Inner {
@@ -84,11 +86,12 @@ impl PartitionHandle {
             settings: ArcSwap::new(start.settings),
             flusher: Flusher::default(),
             reader,
+            generations: ArcSwap::new(generations.entries()),
             waiters: Waiters::default(),
             leader_epoch: AtomicI32::new(start.leader_epoch.get()),
             high_watermark: AtomicI64::new(end.get()),
             flushed: AtomicI64::new(log.recovery_point().get()),
-            writer: Mutex::new(Writer::new(log, start.stage)),
+            writer: Mutex::new(Writer::new(log, start.stage, start.generation, generations)),
         }))
     }
 
@@ -139,6 +142,11 @@ impl PartitionHandle {
     /// What the topic's configuration says.
     pub fn settings(&self) -> arc_swap::Guard<Arc<TopicSettings>> {
         self.0.settings.load()
+    }
+
+    /// Which generations of the topic's plugins handled which records, oldest first; empty where there never was one.
+    pub fn generations(&self) -> Arc<Vec<GenerationStart>> {
+        self.0.generations.load_full()
     }
 
     /// Leaves a waiter to be woken by the next change. Look at the partition once more after this.
@@ -201,6 +209,10 @@ impl Inner {
 
     pub(super) fn log_end(&self) -> Offset {
         self.reader.end_offset()
+    }
+
+    pub(super) fn show_generations(&self, entries: Arc<Vec<GenerationStart>>) {
+        self.generations.store(entries);
     }
 
     pub(super) fn flushed(&self) -> Offset {

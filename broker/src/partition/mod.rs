@@ -24,5 +24,5 @@ pub use handle::{Append, Appended, Origin, PartitionHandle, Waiting};
 pub use housekeeping::Intervals;
 pub use options::Options;
 pub use registry::{Partitions, StageProvider, TopicPartitions};
-pub use stage::{BatchStage, RecordRejection, StageContext, StageOutcome};
+pub use stage::{BatchStage, Generation, RecordRejection, StageContext, StageOutcome};
 pub use waiters::Waiter;

@@ -4,13 +4,13 @@
 
 use super::Options;
 use super::handle::{PartitionHandle, Start};
-use super::stage::BatchStage;
+use super::stage::{BatchStage, Generation};
 use crate::config::kafka_keys::TopicSettings;
 use arc_swap::ArcSwap;
-use millrace_metadata::{Image, Topic};
+use millrace_metadata::{Image, Stage, Topic};
 use millrace_model::{LeaderEpoch, NodeId, Offset, PartitionId, TopicId, TopicPartition};
 use millrace_storage::data_dir::{Checkpoint, CheckpointWriter};
-use millrace_storage::{Log, OpenContext, StorageError};
+use millrace_storage::{Generations, Log, OpenContext, StorageError};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -189,7 +189,7 @@ impl Partitions {
 
     async fn bring_in_line(&self, known: Option<&Arc<TopicPartitions>>, topic: &Arc<Topic>) -> TopicPartitions {
         let settings = Arc::new(self.0.settings(topic));
-        let stage = self.0.stages.produce_stage(topic);
+        let (stage, generation) = (self.0.stages.produce_stage(topic), generation(topic));
         let name: Arc<str> = Arc::from(topic.name.as_str());
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         let mut to_open = Vec::new();
@@ -200,7 +200,8 @@ impl Partitions {
                 continue;
             }
             if let Some(handle) = known.and_then(|known| known.get(index)) {
-                self.0.reconfigure(handle, assigned.leader_epoch, &settings, stage.clone()).await;
+                let stage = (stage.clone(), generation.clone());
+                self.0.reconfigure(handle, assigned.leader_epoch, &settings, stage).await;
                 partitions.push(Some(handle.clone()));
                 continue;
             }
@@ -216,6 +217,7 @@ impl Partitions {
                 leader_epoch,
                 settings: Arc::clone(&settings),
                 stage: stage.clone(),
+                generation: generation.clone(),
             }
         });
         let handles = open_all(&self.0.options, starts.collect()).await;
@@ -244,7 +246,7 @@ impl Registry {
         handle: &PartitionHandle,
         epoch: LeaderEpoch,
         settings: &Arc<TopicSettings>,
-        stage: Option<Arc<dyn BatchStage>>,
+        (stage, generation): (Option<Arc<dyn BatchStage>>, Generation),
     ) {
         let inner = handle.inner();
         // The turn of the writer is the border between two batches: none sees half of the change.
@@ -252,7 +254,7 @@ impl Registry {
         if let Ok(log) = writer.log() {
             log.set_config(self.options.log_config(settings));
         }
-        writer.stage = stage;
+        writer.set_stage(stage, generation);
         inner.settings.store(Arc::clone(settings));
         inner.set_leader_epoch(epoch);
         inner.wake();
@@ -279,6 +281,13 @@ impl Registry {
             Err(error) => tracing::error!(partition = %inner.name, %error, "a deleted partition stays on the disk"),
         }
     }
+}
+
+/// What tells the topic's produce stage from the one before.
+fn generation(topic: &Topic) -> Generation {
+    let attached = topic.attachments.iter().filter(|attachment| attachment.stage == Stage::Produce);
+    let plugins: Vec<_> = attached.map(|one| format!("{}:{}", one.plugin, one.plugin.hash)).collect();
+    Generation { number: topic.generation, plugins: plugins.join(" ").into() }
 }
 
 /// Opens logs beside the I/O workers, in as many jobs as there are cores to do them.
@@ -317,11 +326,13 @@ fn open(options: &Arc<Options>, start: Start) -> Option<PartitionHandle> {
                 false => context,
             };
             let (disk, clock) = (Arc::clone(&options.disk), Arc::clone(&options.clock));
-            Log::open(disk, clock, dir, options.log_config(&start.settings), context)
+            let log = Log::open(disk, clock, dir.clone(), options.log_config(&start.settings), context)?;
+            let generations = Generations::open(Arc::clone(&options.disk), &dir, log.end_offset())?;
+            Ok((log, generations))
         },
     );
     match opened {
-        Ok(log) => Some(PartitionHandle::new(Arc::clone(options), start, log)),
+        Ok((log, generations)) => Some(PartitionHandle::new(Arc::clone(options), start, log, generations)),
         Err(error) => {
             tracing::error!(topic = %start.topic, partition = %start.id.partition, %error, "a partition cannot be opened");
             None

@@ -44,6 +44,16 @@ pub enum StageOutcome {
     },
 }
 
+/// What tells one pipeline of a topic from the next: noted for each partition with the offset from which on it handled
+/// the records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Generation {
+    /// Grows from pipeline to pipeline.
+    pub number: u64,
+    /// What the pipeline runs, in its order, between spaces; empty for nothing.
+    pub plugins: Arc<str>,
+}
+
 /// The pipeline of one topic's produce stage.
 pub trait BatchStage: Send + Sync + fmt::Debug {
     /// Takes a batch whose checksum has been verified. The writer awaits the

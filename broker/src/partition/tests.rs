@@ -4,7 +4,10 @@ use super::*;
 use crate::config::kafka_keys::{BrokerKeys, TopicSettings};
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use millrace_metadata::{BrokerRegistration, Command, Image, NewTopic, Placement, Topic};
+use millrace_metadata::{
+    Attachment, BrokerRegistration, Command, ContentHash, FaultPolicy, Grants, Image, Limits, NewTopic, Placement,
+    Plugin, PluginReference, Stage, Topic,
+};
 use millrace_model::builder::BatchBuilder;
 use millrace_model::record::encode::HeaderSource;
 use millrace_model::{
@@ -13,7 +16,7 @@ use millrace_model::{
 };
 use millrace_storage::ProducerError;
 use millrace_storage::data_dir::DataDir;
-use millrace_storage::io::sim::SimDisk;
+use millrace_storage::io::sim::{Crash, SimDisk};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -70,7 +73,18 @@ impl StageProvider for Stages {
     }
 }
 
+/// A stage on topics with attachments.
+#[derive(Debug)]
+struct WhereAttached;
+
+impl StageProvider for WhereAttached {
+    fn produce_stage(&self, topic: &Topic) -> Option<Arc<dyn BatchStage>> {
+        (!topic.attachments.is_empty()).then(|| Arc::<Obedient>::default() as Arc<dyn BatchStage>)
+    }
+}
+
 struct Bench {
+    disk: SimDisk,
     partitions: Partitions,
     image: Image,
     topic: TopicId,
@@ -78,7 +92,11 @@ struct Bench {
 
 impl Bench {
     async fn new(stage: Option<Arc<Obedient>>, configs: &[(&str, &str)]) -> Self {
-        let disk = Arc::new(SimDisk::new(1));
+        Self::with(Arc::new(Stages(stage)), configs).await
+    }
+
+    fn open(disk: &SimDisk, stages: Arc<dyn StageProvider>) -> Partitions {
+        let disk = Arc::new(disk.clone());
         let options = Options {
             data_dir: Arc::new(DataDir::open(Arc::clone(&disk) as _, "/data".into()).unwrap()),
             disk,
@@ -88,9 +106,14 @@ impl Bench {
             defaults: TopicSettings::resolve(&BTreeMap::new(), &BrokerKeys::default()).unwrap(),
             producer_id_expiration: Duration::from_secs(86_400),
         };
-        let partitions = Partitions::new(NODE, options, Arc::new(Stages(stage)));
+        Partitions::new(NODE, options, stages)
+    }
+
+    async fn with(stages: Arc<dyn StageProvider>, configs: &[(&str, &str)]) -> Self {
+        let disk = SimDisk::new(1);
+        let partitions = Self::open(&disk, stages);
         let topic = TopicId::new(uuid::Uuid::from_u128(7));
-        let mut bench = Self { partitions, image: Image::default(), topic };
+        let mut bench = Self { disk, partitions, image: Image::default(), topic };
         bench.apply(Command::RegisterBroker(BrokerRegistration {
             id: NODE,
             host: "localhost".to_owned(),
@@ -121,8 +144,53 @@ impl Bench {
         self.partitions.follow(&Arc::new(self.image.clone())).await;
     }
 
+    /// The machine stops and starts again.
+    async fn restart(&mut self, crash: Crash, stages: Arc<dyn StageProvider>) {
+        self.disk = self.disk.restart(crash);
+        self.partitions = Self::open(&self.disk, stages);
+        self.follow().await;
+    }
+
+    /// Attaches these plugins and no others; the answer is the new generation.
+    async fn attach(&mut self, names: &[&str]) -> u64 {
+        let attachments = names.iter().map(|name| attachment(name)).collect();
+        self.apply(Command::SetAttachments { topic: self.topic, attachments });
+        self.follow().await;
+        self.image.topic("t").unwrap().generation
+    }
+
+    /// Appends a batch of two records.
+    async fn append(&self, value: &str) {
+        self.partition().append(batch(&[value, value], None), Origin::Client).await.unwrap();
+    }
+
+    fn generations(&self) -> Vec<(u64, i64, String)> {
+        let entries = self.partition().generations();
+        let plugins =
+            |plugins: &str| plugins.split(' ').filter_map(|one| one.split('@').next()).collect::<Vec<_>>().join(" ");
+        entries.iter().map(|entry| (entry.generation, entry.start.get(), plugins(&entry.plugins))).collect()
+    }
+
     fn partition(&self) -> PartitionHandle {
         self.partitions.get(TopicPartition { topic: self.topic, partition: PartitionId::new(0) }).unwrap()
+    }
+}
+
+fn registered(name: &str) -> Plugin {
+    let hash = ContentHash::of(name.as_bytes());
+    Plugin { name: name.to_owned(), version: "1.0.0".to_owned(), hash, size: 1 }
+}
+
+fn attachment(name: &str) -> Attachment {
+    let Plugin { name, version, hash, .. } = registered(name);
+    Attachment {
+        plugin: PluginReference { name, version, hash },
+        stage: Stage::Produce,
+        config: "{}".to_owned(),
+        limits: Limits { memory_bytes: 1 << 20, time_ms: 20 },
+        on_fault: FaultPolicy::Reject,
+        grants: Grants::default(),
+        outputs: Vec::new(),
     }
 }
 
@@ -274,4 +342,52 @@ async fn a_waiter_is_woken_by_an_append_and_by_the_topics_deletion() {
         other => panic!("{other:?}"),
     }
     assert!(bench.partitions.topic_named("t").is_none());
+}
+
+#[tokio::test]
+async fn each_generation_of_plugins_is_noted_with_its_first_offset_and_found_after_a_crash() {
+    let stages: Arc<dyn StageProvider> = Arc::new(WhereAttached);
+    let mut bench = Bench::with(Arc::clone(&stages), &[]).await;
+    for name in ["mask", "filter"] {
+        bench.apply(Command::RegisterPlugin(registered(name)));
+    }
+    bench.append("before any plugin").await;
+    assert_eq!(bench.generations(), [], "who never had a plugin notes nothing");
+    let first = bench.attach(&["mask"]).await;
+    assert_eq!(bench.generations(), [], "nothing was handled yet");
+    bench.append("a").await;
+    bench.append("b").await;
+    let second = bench.attach(&["mask", "filter"]).await;
+    bench.append("c").await;
+    let none = bench.attach(&[]).await;
+    bench.append("d").await;
+    bench.append("e").await;
+    let noted = |generation, at, plugins: &str| (generation, at, plugins.to_owned());
+    let expected = [noted(first, 2, "mask"), noted(second, 6, "mask filter"), noted(none, 8, "")];
+    assert_eq!(bench.generations(), expected);
+
+    bench.restart(Crash::Process, Arc::clone(&stages)).await;
+    assert_eq!(bench.generations(), expected);
+    bench.append("f").await;
+    assert_eq!(bench.generations(), expected, "the same generation goes on");
+    let third = bench.attach(&["filter"]).await;
+    bench.append("g").await;
+    let expected = [&expected[..], &[noted(third, 14, "filter")]].concat();
+    assert_eq!(bench.generations(), expected);
+    bench.restart(Crash::Process, stages).await;
+    assert_eq!(bench.generations(), expected);
+}
+
+#[tokio::test]
+async fn a_batch_whose_generation_cannot_be_noted_is_not_appended() {
+    let mut bench = Bench::with(Arc::new(WhereAttached), &[]).await;
+    bench.apply(Command::RegisterPlugin(registered("mask")));
+    let generation = bench.attach(&["mask"]).await;
+    let at = bench.disk.operations();
+    bench.disk.fail_at(at, std::io::ErrorKind::StorageFull);
+    let refused = bench.partition().append(batch(&["a"], None), Origin::Client).await;
+    assert!(matches!(refused, Err(AppendError::Storage(_))), "{refused:?}");
+    assert_eq!(bench.partition().high_watermark(), Offset::ZERO);
+    bench.append("a").await;
+    assert_eq!(bench.generations(), [(generation, 0, "mask".to_owned())]);
 }

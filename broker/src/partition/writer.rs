@@ -4,17 +4,18 @@
 //! 2. The producer's sequence is checked, on the batch as produced: a retry is recognised whatever the stage makes of it.
 //! 3. The attached stage sees the batch; it may replace or refuse it.
 //! 4. The topic's timestamp type and codec are applied.
-//! 5. Offsets are assigned and the batch is appended.
+//! 5. Before the first batch of another generation of the stage, the generation and the log's end are noted durably.
+//! 6. Offsets are assigned and the batch is appended.
 //!
-//! The writer is held from 2 to 5, so the next batch's sequence is checked against a log that has this one.
+//! The writer is held from 2 to 6, so the next batch's sequence is checked against a log that has this one.
 
 use super::error::AppendError;
 use super::handle::{Appended, Inner, Origin, Written};
-use super::stage::{BatchStage, StageContext, StageOutcome};
+use super::stage::{BatchStage, Generation, StageContext, StageOutcome};
 use super::validate;
 use crate::config::kafka_keys::{TimestampType, TopicSettings};
 use millrace_model::{Batch, Offset, Timestamp};
-use millrace_storage::{Log, SequenceCheck};
+use millrace_storage::{Generations, Log, SequenceCheck};
 use std::sync::Arc;
 
 /// A batch whose form has been checked.
@@ -43,12 +44,24 @@ impl Candidate {
 pub(super) struct Writer {
     /// Taken when the partition leaves this node: what is queued behind then gets no more into it.
     log: Option<Log>,
-    pub(super) stage: Option<Arc<dyn BatchStage>>,
+    stage: Option<Arc<dyn BatchStage>>,
+    generation: Generation,
+    generations: Generations,
 }
 
 impl Writer {
-    pub(super) fn new(log: Log, stage: Option<Arc<dyn BatchStage>>) -> Self {
-        Self { log: Some(log), stage }
+    pub(super) fn new(
+        log: Log,
+        stage: Option<Arc<dyn BatchStage>>,
+        generation: Generation,
+        generations: Generations,
+    ) -> Self {
+        Self { log: Some(log), stage, generation, generations }
+    }
+
+    /// Another stage from the next batch on.
+    pub(super) fn set_stage(&mut self, stage: Option<Arc<dyn BatchStage>>, generation: Generation) {
+        (self.stage, self.generation) = (stage, generation);
     }
 
     /// The log, as long as the partition is this node's.
@@ -61,12 +74,35 @@ impl Writer {
         self.log.take()
     }
 
-    /// Whether a batch from there goes to the log without waiting for a stage.
+    /// Whether a batch from there goes to the log without waiting for a stage, or for the note that there is none any more.
     pub(super) fn is_direct(&self, origin: Origin) -> bool {
-        self.stage.is_none() || origin == Origin::Coordinator
+        origin == Origin::Coordinator || (self.stage.is_none() && !self.must_begin())
     }
 
-    /// Steps 2, 4 and 5.
+    fn must_begin(&self) -> bool {
+        self.generations.must_begin(self.generation.number, &self.generation.plugins)
+    }
+
+    /// Notes durably from which offset on this generation handles the records.
+    async fn begin_generation(&mut self, partition: &Inner) -> Result<(), AppendError> {
+        let at = self.log()?.end_offset();
+        let Generation { number, plugins } = &self.generation;
+        let next = self.generations.begin(*number, plugins, at, partition.log_start());
+        let (done, written) = tokio::sync::oneshot::channel();
+        let job = next.clone();
+        partition.options.offload.run(Box::new(move || drop(done.send(job.write()))));
+        // The offload drops a job only when the node goes down.
+        written.await.map_err(|_| AppendError::NotLeader)??;
+        self.generations.adopt(&next);
+        partition.show_generations(self.generations.entries());
+        tracing::info!(
+            partition = %partition.name, generation = number, plugins = %plugins, first_offset = %at,
+            "another generation of plugins",
+        );
+        Ok(())
+    }
+
+    /// Steps 2, 4 and 6.
     pub(super) fn write_now(&mut self, partition: &Inner, candidate: Candidate) -> Result<Written, AppendError> {
         match self.recognise(partition, &candidate.batch)? {
             Some(duplicate) => Ok(duplicate),
@@ -74,7 +110,7 @@ impl Writer {
         }
     }
 
-    /// Steps 2 to 5.
+    /// Steps 2 to 6.
     pub(super) async fn write(&mut self, partition: &Inner, mut candidate: Candidate) -> Result<Written, AppendError> {
         if let Some(duplicate) = self.recognise(partition, &candidate.batch)? {
             return Ok(duplicate);
@@ -91,6 +127,9 @@ impl Writer {
                 }
                 StageOutcome::Rejected { records, message } => return Err(AppendError::Invalid { records, message }),
             }
+        }
+        if candidate.origin == Origin::Client && self.must_begin() {
+            self.begin_generation(partition).await?;
         }
         self.store(partition, candidate)
     }
@@ -117,7 +156,7 @@ impl Writer {
         }
     }
 
-    /// Steps 4 and 5.
+    /// Steps 4 and 6.
     fn store(&mut self, partition: &Inner, candidate: Candidate) -> Result<Written, AppendError> {
         let Candidate { batch, origin, now, restamp } = candidate;
         let settings = partition.settings.load();

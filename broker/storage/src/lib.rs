@@ -7,6 +7,7 @@
 //!                    00000000000000000123.snapshot   producer state as of offset 123
 //!                    leader-epoch-checkpoint         (epoch, first offset), text
 //!                    partition.metadata              the topic's id, text
+//!                    plugin-generations              (generation of the topic's plugins, first offset, plugins), text
 //! ```
 //!
 //! [`Log`] is the single writer's side: synchronous, no locks, no tasks. [`LogReader`] is everybody else's: cheap to
@@ -19,6 +20,7 @@ mod config;
 pub mod data_dir;
 mod epochs;
 mod error;
+mod generations;
 pub mod io;
 mod log;
 mod producers;
@@ -30,6 +32,7 @@ mod walk;
 
 pub use config::{Cleanup, LogConfig};
 pub use error::{ProducerError, ReadError, StorageError};
+pub use generations::{GenerationStart, Generations, NextGenerations};
 pub use log::{Appended, DeletedDir, FlushTask, Log, OpenContext, Recovered, Retained};
 pub use producers::{ProducerFacts, SequenceCheck};
 pub use reader::{FileSlice, LogReader};
