@@ -159,9 +159,16 @@ impl Runtime {
         }
         let component = compile(engine, bytes)?;
         let plugin = Plugin::inspect(engine, &component, hash)?;
-        if let Some(cache) = cache {
-            cache.put(hash, &component);
-        }
+        let Some(cache) = cache else {
+            give_back_memory();
+            return Ok(plugin);
+        };
+        cache.put(hash, &component);
+        // From its file the code is mapped: pages that nothing runs take no memory.
+        let mapped = cache.get(engine, hash).map(|component| Plugin::inspect(engine, &component, hash));
+        let plugin = mapped.transpose()?.unwrap_or(plugin);
+        drop(component);
+        give_back_memory();
         Ok(plugin)
     }
 
@@ -205,6 +212,19 @@ impl Budget {
 
     pub(crate) fn give(&self, bytes: u64) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Gives back what a compilation took: tens of megabytes for a large component, which the allocator would keep for the
+/// next one.
+fn give_back_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        #[expect(unsafe_code, reason = "a function of the C library without a binding in std")]
+        unsafe extern "C" {
+            safe fn malloc_trim(pad: usize) -> std::ffi::c_int;
+        }
+        malloc_trim(0);
     }
 }
 
