@@ -17,6 +17,9 @@ mod console;
 mod crash;
 mod exchange;
 mod groups;
+#[path = "../harness/guests.rs"]
+mod guests;
+mod hostile;
 mod kcat;
 mod large;
 mod main_job;

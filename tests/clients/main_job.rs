@@ -30,8 +30,6 @@ use = "mask-fields@1"
 stage = "produce"
 on-fault = "reject"
 config = { fields = ["tailnum"] }
-# The limit is on the clock, and the machine of a test may be busy with anything.
-limits = { time = "5s" }
 "#;
 
 /// The values of each key in the order in which they were written or read.

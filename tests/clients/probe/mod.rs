@@ -14,11 +14,11 @@ use millrace_tests::broker::{Broker, Kind, Options};
 use millrace_tests::tools;
 use millrace_tests::wire::Wire;
 
-mod batch;
+pub mod batch;
 mod data;
 mod frames;
 mod groups;
-mod topics;
+pub mod topics;
 
 /// Differences that are meant: a part of the case's name, a part of Kafka's or our line, and why.
 const KNOWN: [(&str, &str, &str); 0] = [];
@@ -106,7 +106,7 @@ impl Pair {
 }
 
 /// The request with its header, or `None` if this version cannot say it.
-fn frame<R: Request>(request: &R, version: i16) -> Option<Vec<u8>> {
+pub fn frame<R: Request>(request: &R, version: i16) -> Option<Vec<u8>> {
     let mut header = RequestHeader::default();
     header.request_api_key = R::KEY;
     header.request_api_version = version;
@@ -118,7 +118,8 @@ fn frame<R: Request>(request: &R, version: i16) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-fn answer<R: Request>(port: u16, frame: &[u8], version: i16) -> Result<R::Response, String> {
+/// Sends a frame and decodes what comes back.
+pub fn answer<R: Request>(port: u16, frame: &[u8], version: i16) -> Result<R::Response, String> {
     let mut wire = Wire::connect(port, Duration::from_secs(5)).map_err(|error| format!("no connection: {error}"))?;
     wire.send_frame(frame).map_err(|error| format!("cannot send: {:?}", error.kind()))?;
     let bytes = wire.receive_frame().map_err(|error| format!("no answer: {:?}", error.kind()))?;
