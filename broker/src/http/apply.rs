@@ -4,7 +4,6 @@
 //! commands are tried on the image, and only then are they proposed, in one command. While one change is under way the
 //! next one waits.
 
-use crate::cluster::ClusterHandle;
 use crate::config::bundle::{ApplyRequest, Bundle};
 use crate::config::plan::{self, Defaults, Desired, Fault, Plan};
 use crate::config::topic::{check_plugin_name, check_plugin_version, parse_all};
@@ -23,18 +22,8 @@ pub trait Facts: Send + Sync + fmt::Debug {
     /// The facts as they are.
     fn image(&self) -> Arc<Image>;
 
-    /// Changes them; done when this node has applied the command.
+    /// Changes them; done when this node has applied the command and its partitions have followed.
     fn propose(&self, command: Command) -> BoxFuture<'_, Result<(), String>>;
-}
-
-impl Facts for ClusterHandle {
-    fn image(&self) -> Arc<Image> {
-        Self::image(self)
-    }
-
-    fn propose(&self, command: Command) -> BoxFuture<'_, Result<(), String>> {
-        Box::pin(async move { Self::propose(self, command).await.map(drop).map_err(|error| error.to_string()) })
-    }
 }
 
 /// What is needed of the registry of plugins.

@@ -3,6 +3,7 @@
 mod adopt;
 mod counters;
 mod error;
+mod facts;
 mod plugin_store;
 mod running;
 mod seams;
@@ -24,6 +25,7 @@ use crate::server;
 use crate::server::api::{Context, KafkaApi};
 use crate::server::context::Parts;
 use crate::server::net::Listener;
+use facts::FollowedFacts;
 use millrace_metadata::{BrokerRegistration, Command};
 use millrace_model::{Random, TopicId};
 use millrace_plugin_host::{Runtime, RuntimeOptions};
@@ -112,7 +114,7 @@ impl Node {
         let service = Arc::new(KafkaApi(context));
         let server = tokio::spawn(server::serve(listener, service, server_options(options), stopped));
         let applier = Arc::new(Applier::new(
-            Arc::new(cluster.clone()),
+            Arc::new(FollowedFacts { cluster: cluster.clone(), partitions: partitions.clone() }),
             Arc::new(plugins),
             Arc::clone(&seams.random),
             Defaults {
