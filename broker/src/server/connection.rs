@@ -41,6 +41,8 @@ const STALL: Duration = Duration::from_secs(30);
 const REST: Duration = Duration::from_secs(1);
 /// What one connection does before others get their turn.
 const TURN: usize = 512 << 10;
+/// What is read while answers wait to be sent.
+const HOLD: usize = 64 << 10;
 
 /// Why a connection ended.
 #[derive(Debug, Error)]
@@ -99,6 +101,8 @@ pub(super) struct Connection<S, V> {
     permit: Permit,
     started: VecDeque<Started>,
     output: Output,
+    /// What was read since answers wait to be sent.
+    held: usize,
     ending: bool,
     timer: Pin<Box<Sleep>>,
     /// When something last arrived or left.
@@ -118,6 +122,7 @@ impl<S: Stream, V: Service> Connection<S, V> {
             permit: Permit::None,
             started: VecDeque::new(),
             output: Output::default(),
+            held: 0,
             ending: false,
             timer: Box::pin(tokio::time::sleep(REST)),
             active: Instant::now(),
@@ -158,6 +163,14 @@ impl<S: Stream, V: Service> Connection<S, V> {
         let mut work = self.start_requests(cx)?;
         work += self.poll_started(cx);
         work += self.collect()?;
+        // What has arrived is read before answers are sent, so that those of pipelined requests leave together: every
+        // send wakes the client. Regions of files wait for nothing.
+        let ahead = !self.ending && self.held < HOLD && !self.output.has_files();
+        if ahead && let read @ 1.. = self.read(cx)? {
+            self.held = if self.output.is_empty() { 0 } else { self.held + read };
+            return Ok(work + read);
+        }
+        self.held = 0;
         if !self.output.is_empty()
             && let Poll::Ready(sent) = self.output.poll_send(&mut self.stream, cx)?
         {
@@ -166,14 +179,23 @@ impl<S: Stream, V: Service> Connection<S, V> {
         if self.ending {
             return if self.started.is_empty() && self.output.is_empty() { Err(Closed::ByClient) } else { Ok(work) };
         }
-        if work == 0 && self.wants_input(cx)? {
-            match self.input.poll_read(&mut self.stream, cx)? {
-                Poll::Ready(0) => self.end()?,
-                Poll::Ready(read) => work += read,
-                Poll::Pending => {}
-            }
+        if work == 0 && !ahead {
+            work += self.read(cx)?;
         }
         Ok(work)
+    }
+
+    /// Reads what has arrived, if more is wanted; returns how much that was.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<usize, Closed> {
+        if !self.wants_input(cx)? {
+            return Ok(0);
+        }
+        match self.input.poll_read(&mut self.stream, cx)? {
+            Poll::Ready(0) => self.end()?,
+            Poll::Ready(read) => return Ok(read),
+            Poll::Pending => {}
+        }
+        Ok(0)
     }
 
     /// Starts the requests that have arrived, as far as they may.

@@ -35,6 +35,11 @@ impl Output {
         self.backlog
     }
 
+    /// Whether regions of files wait to be sent.
+    pub(super) fn has_files(&self) -> bool {
+        !self.pieces.is_empty()
+    }
+
     /// Adds an answer.
     pub(super) fn push(&mut self, reply: Reply) {
         let Reply { mut bytes, regions } = reply;
