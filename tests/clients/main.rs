@@ -25,4 +25,5 @@ mod large;
 mod main_job;
 mod probe;
 mod restart;
+mod stock;
 mod times;

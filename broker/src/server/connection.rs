@@ -166,9 +166,17 @@ impl<S: Stream, V: Service> Connection<S, V> {
         // What has arrived is read before answers are sent, so that those of pipelined requests leave together: every
         // send wakes the client. Regions of files wait for nothing.
         let ahead = !self.ending && self.held < HOLD && !self.output.has_files();
-        if ahead && let read @ 1.. = self.read(cx)? {
-            self.held = if self.output.is_empty() { 0 } else { self.held + read };
-            return Ok(work + read);
+        if ahead {
+            match self.read(cx) {
+                Ok(0) => {}
+                Ok(read) => {
+                    self.held = if self.output.is_empty() { 0 } else { self.held + read };
+                    return Ok(work + read);
+                }
+                // What came before what ends the connection is answered first.
+                Err(_) if !self.output.is_empty() => {}
+                Err(closed) => return Err(closed),
+            }
         }
         self.held = 0;
         if !self.output.is_empty()
