@@ -52,9 +52,15 @@ impl Image {
             }
             Command::SetTopicConfig { topic, set, replace } => self.set_topic_config(*topic, set, *replace),
             Command::SetAttachments { topic, attachments } => self.set_attachments(*topic, attachments),
-            Command::SetClusterConfig { set } => {
-                set_keys(Arc::make_mut(&mut self.config), set, false)?;
+            Command::SetClusterConfig { set, replace } => {
+                set_keys(Arc::make_mut(&mut self.config), set, *replace)?;
                 Ok(Response::Done)
+            }
+            Command::SetBrokerConfig { broker, set, replace } => {
+                set_keys_of(Arc::make_mut(&mut self.broker_configs), *broker, set, *replace)
+            }
+            Command::SetGroupConfig { group, set, replace } => {
+                set_keys_of(Arc::make_mut(&mut self.group_configs), group.clone(), set, *replace)
             }
             Command::RegisterPlugin(plugin) => self.register_plugin(plugin),
             Command::RemovePlugin { name, version } => self.remove_plugin(name, version),
@@ -142,15 +148,14 @@ impl Image {
                 if assigned.is_empty() {
                     return Err(bad_assignment("The manual partition assignment has no partitions.".to_owned()));
                 }
-                let numbers = (0..).map(PartitionId::new);
-                if let Some((missing, _)) = numbers.zip(assigned.keys()).find(|(number, key)| number != *key) {
-                    return Err(bad_assignment(format!(
-                        "partitions should be a consecutive 0-based integer sequence; partition {missing} is missing."
-                    )));
+                let mut numbers = (0..).map(PartitionId::new).zip(assigned.keys());
+                if numbers.any(|(number, key)| number != *key) {
+                    let reason = "partitions should be a consecutive 0-based integer sequence";
+                    return Err(bad_assignment(reason.to_owned()));
                 }
                 let factor = assigned.values().next().map_or(0, Vec::len);
-                for (partition, replicas) in assigned {
-                    self.check_assignment(partition.get(), replicas, factor)?;
+                for replicas in assigned.values() {
+                    self.check_assignment(replicas, factor)?;
                 }
                 Ok(assigned.values().cloned().collect())
             }
@@ -170,22 +175,15 @@ impl Image {
         Ok(assign_replicas(&brokers, first, count, copies, seed))
     }
 
-    fn check_assignment(&self, partition: i32, replicas: &[NodeId], factor: usize) -> Result<(), ApplyError> {
+    fn check_assignment(&self, replicas: &[NodeId], factor: usize) -> Result<(), ApplyError> {
         if replicas.is_empty() {
             return Err(bad_assignment("The manual partition assignment includes an empty replica list.".to_owned()));
-        }
-        if replicas.len() != factor {
-            return Err(bad_assignment(format!(
-                "The manual partition assignment includes a partition with {} replica(s), but this is not consistent \
-                 with previous partitions, which have {factor} replica(s).",
-                replicas.len()
-            )));
         }
         let mut seen = BTreeSet::new();
         for id in replicas {
             if !seen.insert(id) {
                 return Err(bad_assignment(format!(
-                    "The manual partition assignment includes the broker {id} more than once (partition {partition})."
+                    "The manual partition assignment includes the broker {id} more than once."
                 )));
             }
             if !self.brokers.contains_key(id) {
@@ -194,6 +192,13 @@ impl Image {
                 )));
             }
         }
+        if replicas.len() != factor {
+            return Err(bad_assignment(format!(
+                "The manual partition assignment includes a partition with {} replica(s), but this is not consistent \
+                 with previous partitions, which have {factor} replica(s).",
+                replicas.len()
+            )));
+        }
         Ok(())
     }
 
@@ -201,6 +206,9 @@ impl Image {
         let topic = self.topic_by_id(wanted.topic).ok_or(ApplyError::UnknownTopicId { id: wanted.topic })?;
         let existing = topic.partitions.len();
         let total = usize::try_from(wanted.total).unwrap_or(0);
+        if wanted.total >= 0 && total == existing {
+            return Err(ApplyError::PartitionsThere { existing });
+        }
         if total <= existing {
             return Err(ApplyError::PartitionsNotMore { name: topic.name.clone(), existing, asked: wanted.total });
         }
@@ -218,8 +226,8 @@ impl Image {
                 )));
             }
             Some(assigned) => {
-                for (partition, replicas) in (i32::try_from(existing).unwrap_or(0)..).zip(assigned) {
-                    self.check_assignment(partition, replicas, factor)?;
+                for replicas in assigned {
+                    self.check_assignment(replicas, factor)?;
                 }
                 assigned.clone()
             }
@@ -411,6 +419,21 @@ fn set_keys(
         }
     }
     Ok(())
+}
+
+/// What has no configs left is forgotten.
+fn set_keys_of<K: Ord>(
+    all: &mut BTreeMap<K, BTreeMap<String, String>>,
+    of: K,
+    set: &BTreeMap<String, Option<String>>,
+    replace: bool,
+) -> Result<Response, ApplyError> {
+    let mut config = all.remove(&of).unwrap_or_default();
+    set_keys(&mut config, set, replace)?;
+    if !config.is_empty() {
+        all.insert(of, config);
+    }
+    Ok(Response::Done)
 }
 
 /// Names and versions become parts of paths.

@@ -53,6 +53,29 @@ pub enum Command {
     SetClusterConfig {
         /// New values; `None` takes the key off.
         set: BTreeMap<String, Option<String>>,
+        /// Whether keys that `set` does not name are taken off too.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        replace: bool,
+    },
+    /// Changes the configs of one broker, registered or not.
+    SetBrokerConfig {
+        /// The broker.
+        broker: NodeId,
+        /// New values; `None` takes the key off.
+        set: BTreeMap<String, Option<String>>,
+        /// Whether keys that `set` does not name are taken off too.
+        #[serde(default)]
+        replace: bool,
+    },
+    /// Changes the configs of one group, which need not exist yet.
+    SetGroupConfig {
+        /// The group.
+        group: String,
+        /// New values; `None` takes the key off.
+        set: BTreeMap<String, Option<String>>,
+        /// Whether keys that `set` does not name are taken off too.
+        #[serde(default)]
+        replace: bool,
     },
     /// Puts a plugin into the registry; its component is on the proposer's disk already.
     RegisterPlugin(Plugin),

@@ -71,6 +71,10 @@ pub struct Delta {
     pub plugins: Vec<Change<Arc<Plugin>>>,
     /// The cluster's broker configs, where they changed.
     pub cluster_config: Option<Arc<BTreeMap<String, String>>>,
+    /// The configs of single brokers, where any changed.
+    pub broker_configs: Option<Arc<BTreeMap<NodeId, BTreeMap<String, String>>>>,
+    /// The configs of groups, where any changed.
+    pub group_configs: Option<Arc<BTreeMap<String, BTreeMap<String, String>>>>,
     /// The first producer id that is free, where it moved.
     pub next_producer_id: Option<ProducerId>,
 }
@@ -94,6 +98,8 @@ impl Delta {
             brokers: maps(&old.brokers, &new.brokers),
             plugins: maps(&old.plugins, &new.plugins),
             cluster_config: (old.config != new.config).then(|| Arc::clone(&new.config)),
+            broker_configs: (old.broker_configs != new.broker_configs).then(|| Arc::clone(&new.broker_configs)),
+            group_configs: (old.group_configs != new.group_configs).then(|| Arc::clone(&new.group_configs)),
             next_producer_id: (old.next_producer_id != new.next_producer_id).then(|| new.next_producer_id()),
         }
     }
@@ -121,6 +127,12 @@ impl Delta {
         patch(&mut image.plugins, &self.plugins, |plugin| (plugin.name.clone(), plugin.version.clone()));
         if let Some(config) = &self.cluster_config {
             image.config = Arc::clone(config);
+        }
+        if let Some(configs) = &self.broker_configs {
+            image.broker_configs = Arc::clone(configs);
+        }
+        if let Some(configs) = &self.group_configs {
+            image.group_configs = Arc::clone(configs);
         }
         if let Some(next) = self.next_producer_id {
             image.next_producer_id = next.get();

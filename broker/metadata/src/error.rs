@@ -60,6 +60,12 @@ pub enum ApplyError {
         /// How many it should have.
         asked: i32,
     },
+    /// INVALID_PARTITIONS: as many as there are.
+    #[error("Topic already has {existing} partition(s).")]
+    PartitionsThere {
+        /// How many it has.
+        existing: usize,
+    },
     /// POLICY_VIOLATION
     #[error("Excessively large number of partitions per request.")]
     TooManyPartitions {
@@ -75,7 +81,7 @@ pub enum ApplyError {
     /// INVALID_REPLICATION_FACTOR: more than there are brokers.
     #[error(
         "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot be \
-         reached because only {brokers} broker(s) are registered."
+         reached because only {brokers} broker(s) are registered or some brokers have all their log directories cordoned."
     )]
     NotEnoughBrokers {
         /// What was asked for.

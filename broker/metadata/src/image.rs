@@ -51,6 +51,8 @@ pub struct Image {
     pub(crate) brokers: Arc<BTreeMap<NodeId, Arc<Broker>>>,
     pub(crate) plugins: Arc<BTreeMap<(String, String), Arc<Plugin>>>,
     pub(crate) config: Arc<BTreeMap<String, String>>,
+    pub(crate) broker_configs: Arc<BTreeMap<NodeId, BTreeMap<String, String>>>,
+    pub(crate) group_configs: Arc<BTreeMap<String, BTreeMap<String, String>>>,
     pub(crate) next_producer_id: i64,
 }
 
@@ -136,6 +138,21 @@ impl Image {
     /// Broker configs that hold for the whole cluster.
     pub fn cluster_config(&self) -> &BTreeMap<String, String> {
         &self.config
+    }
+
+    /// Configs that hold for one broker; they go before the cluster's.
+    pub fn broker_config(&self, id: NodeId) -> Option<&BTreeMap<String, String>> {
+        self.broker_configs.get(&id)
+    }
+
+    /// The configs of a group, where it has any.
+    pub fn group_config(&self, group: &str) -> Option<&BTreeMap<String, String>> {
+        self.group_configs.get(group)
+    }
+
+    /// All groups that have configs, by name.
+    pub fn group_configs(&self) -> impl ExactSizeIterator<Item = (&String, &BTreeMap<String, String>)> {
+        self.group_configs.iter()
     }
 
     /// The first producer id that was not given out.

@@ -46,7 +46,7 @@ pub fn check_topic_name(name: &str) -> Result<(), NameFault> {
         Err(NameFault::Reserved(name.to_owned()))
     } else if name.len() > MAX_TOPIC_NAME {
         // A hostile name is not carried around in full.
-        Err(NameFault::TooLong(name.chars().take(MAX_TOPIC_NAME).collect()))
+        Err(NameFault::TooLong(name.chars().take(4 * MAX_TOPIC_NAME).collect()))
     } else if !name.bytes().all(plain) {
         Err(NameFault::Characters(name.to_owned()))
     } else {

@@ -2,10 +2,11 @@
 //!
 //! Version 1, any serde format with named fields (JSON on disk):
 //! `version`, `index`, `cluster-id`, `topics` (sorted by name), `brokers`, `plugins`,
-//! `config`, `next-producer-id`. Fields added later have defaults, so an older snapshot stays readable; a
+//! `config`, `broker-configs` and `group-configs` (left out where empty), `next-producer-id`. Fields added later have defaults, so an older snapshot stays readable; a
 //! snapshot with a higher version is refused, because it may hold facts that would be lost.
 
 use crate::{Broker, Image, Plugin, Topic};
+use millrace_model::NodeId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +23,10 @@ struct Written<'a> {
     brokers: Vec<&'a Broker>,
     plugins: Vec<&'a Plugin>,
     config: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    broker_configs: &'a BTreeMap<NodeId, BTreeMap<String, String>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    group_configs: &'a BTreeMap<String, BTreeMap<String, String>>,
     next_producer_id: i64,
 }
 
@@ -40,6 +45,10 @@ struct Read {
     #[serde(default)]
     config: BTreeMap<String, String>,
     #[serde(default)]
+    broker_configs: BTreeMap<NodeId, BTreeMap<String, String>>,
+    #[serde(default)]
+    group_configs: BTreeMap<String, BTreeMap<String, String>>,
+    #[serde(default)]
     next_producer_id: i64,
 }
 
@@ -53,6 +62,8 @@ impl Serialize for Image {
             brokers: self.brokers().map(AsRef::as_ref).collect(),
             plugins: self.plugins().map(AsRef::as_ref).collect(),
             config: &self.config,
+            broker_configs: &self.broker_configs,
+            group_configs: &self.group_configs,
             next_producer_id: self.next_producer_id,
         }
         .serialize(serializer)
@@ -71,6 +82,8 @@ impl<'de> Deserialize<'de> for Image {
             brokers: Arc::new(read.brokers.into_iter().map(|broker| (broker.id(), Arc::new(broker))).collect()),
             plugins: Arc::new(read.plugins.into_iter().map(keyed).collect()),
             config: Arc::new(read.config),
+            broker_configs: Arc::new(read.broker_configs),
+            group_configs: Arc::new(read.group_configs),
             next_producer_id: read.next_producer_id,
             ..Self::default()
         };

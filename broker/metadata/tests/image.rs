@@ -127,7 +127,7 @@ fn creation_is_refused_for_the_reasons_kafka_names() {
     assert_eq!(created(&image, topic(1, "c", 1)), Err(ApplyError::TopicIdTaken { id: id(1) }));
     assert_eq!(says(spread(0, 1)), "Number of partitions was set to an invalid non-positive value.");
     assert_eq!(says(spread(1, 0)), "Replication factor must be larger than 0, or -1 to use the default value.");
-    assert!(says(spread(1, 3)).ends_with("cannot be reached because only 1 broker(s) are registered."));
+    assert!(says(spread(1, 3)).ends_with("all their log directories cordoned."));
     assert!(matches!(created(&image, assigned(&[(0, &[0]), (2, &[0])])), Err(ApplyError::ReplicaAssignment { .. })));
     assert!(says(assigned(&[(0, &[0, 0])])).contains("more than once"));
     assert!(says(assigned(&[(0, &[5])])).contains("no such broker is registered"));
@@ -143,7 +143,8 @@ fn partitions_are_added_and_never_taken_away() {
     let more = |total| NewPartitions { topic: id(1), total, assignment: None, seed: 0 };
     let (grown, _) = image.apply(4, &Command::CreatePartitions { topics: vec![more(5)] });
     assert_eq!((grown.topic("a").unwrap().partitions.len(), grown.partition_count()), (5, 5));
-    assert!(matches!(image.check_partitions(&more(2)), Err(ApplyError::PartitionsNotMore { existing: 2, .. })));
+    assert!(matches!(image.check_partitions(&more(2)), Err(ApplyError::PartitionsThere { existing: 2 })));
+    assert!(matches!(image.check_partitions(&more(1)), Err(ApplyError::PartitionsNotMore { existing: 2, .. })));
     let assigned = NewPartitions { assignment: Some(vec![vec![NodeId::new(1)]]), ..more(3) };
     assert_eq!(image.check_partitions(&assigned).unwrap().partitions, 3);
     assert!(image.check_partitions(&NewPartitions { total: 4, ..assigned }).is_err());
@@ -163,6 +164,19 @@ fn configs_are_set_taken_off_and_replaced() {
     let (image, _) = image.apply(5, &set(&[("flush.ms", Some("1"))], true));
     assert_eq!(image.topic("a").unwrap().config, BTreeMap::from([("flush.ms".into(), "1".into())]));
     assert!(matches!(image.apply(6, &set(&[("", Some("1"))], false)).1, Err(ApplyError::Config { .. })));
+}
+
+#[test]
+fn brokers_and_groups_have_configs_for_as_long_as_there_are_any() {
+    let set = |value: Option<&str>| BTreeMap::from([("a.key".to_owned(), value.map(str::to_owned))]);
+    let broker = |value| Command::SetBrokerConfig { broker: NodeId::new(7), set: set(value), replace: false };
+    let group = |value| Command::SetGroupConfig { group: "g".to_owned(), set: set(value), replace: false };
+    let image = image(&[broker(Some("1")), group(Some("2"))]);
+    assert_eq!(image.broker_config(NodeId::new(7)).unwrap()["a.key"], "1");
+    assert_eq!(image.group_config("g").unwrap()["a.key"], "2");
+    let (image, _) = image.apply(9, &broker(None));
+    let (image, _) = image.apply(10, &group(None));
+    assert_eq!((image.broker_config(NodeId::new(7)), image.group_configs().len()), (None, 0));
 }
 
 #[test]
@@ -289,7 +303,18 @@ fn commands() -> impl Strategy<Value = Command> {
         1 => (0_i32..4).prop_map(broker),
         1 => (0_i32..4).prop_map(|n| Command::UnregisterBroker { id: NodeId::new(n) }),
         1 => any::<u8>().prop_map(|v| Command::SetClusterConfig {
-            set: BTreeMap::from([("log.retention.ms".to_owned(), Some(v.to_string()))])
+            set: BTreeMap::from([("log.retention.ms".to_owned(), Some(v.to_string()))]),
+            replace: v % 2 == 0,
+        }),
+        1 => (0_i32..3, any::<Option<u8>>(), any::<bool>()).prop_map(|(n, v, replace)| Command::SetBrokerConfig {
+            broker: NodeId::new(n),
+            set: BTreeMap::from([("log.retention.ms".to_owned(), v.map(|v| v.to_string()))]),
+            replace,
+        }),
+        1 => (0_u8..3, any::<Option<u8>>(), any::<bool>()).prop_map(|(n, v, replace)| Command::SetGroupConfig {
+            group: format!("g{n}"),
+            set: BTreeMap::from([("consumer.session.timeout.ms".to_owned(), v.map(|v| v.to_string()))]),
+            replace,
         }),
     ]
 }

@@ -158,6 +158,22 @@ pub fn decompress(codec: Compression, from: &[u8], limit: usize, out: &mut Vec<u
     done
 }
 
+/// Looks whether bytes are a codec's as far as that shows without unfolding them: frames and the lengths of their blocks
+/// are walked to the end, a few bytes of gzip, which has neither, are unfolded. Costs by the block, not by the byte; what
+/// stands inside a block may still be malformed.
+///
+/// # Errors
+/// [`CodecError::Malformed`].
+pub fn check_frame(codec: Compression, from: &[u8]) -> Result<(), CodecError> {
+    match codec {
+        Compression::None => Ok(()),
+        Compression::Gzip => gzip::check(from),
+        Compression::Snappy => snappy::check(from),
+        Compression::Lz4 => lz4::check(from),
+        Compression::Zstd => zstd::check(from),
+    }
+}
+
 /// Appends `from`, compressed, to `out`. A level out of [`Compression::levels`]
 /// means the nearest one; `None` means [`Compression::default_level`]. The lz4
 /// level makes no difference: there is one compressor, the fast one, which is

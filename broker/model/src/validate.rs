@@ -11,12 +11,12 @@
 //! | keys of a compacted topic | every record, decompressed |
 //! | `message.timestamp.before.max.ms`, where it is set | every record, decompressed: a header does not tell the smallest timestamp |
 //! | `message.timestamp.after.max.ms` | the header's largest timestamp; every record only to name the culprits |
-//! | compressed batch otherwise | the header: what is inside stays as the producer wrote it |
+//! | compressed batch otherwise | the header, and the codec's frame by its blocks' lengths: what is inside stays as the producer wrote it |
 //!
 //! So two things that Kafka finds are not found in a compressed batch that
-//! nothing else makes us open: records that are malformed inside a correct
-//! checksum, and a largest timestamp that is not the records' largest (Kafka
-//! corrects it silently). Both need a broken producer, and harm only the
+//! nothing else makes us open: blocks or records that are malformed inside a
+//! correct frame and a correct checksum, and a largest timestamp that is not the
+//! records' largest (Kafka corrects it silently). Both need a broken producer, and harm only the
 //! consumers of that partition, who get what was produced.
 //! [`Rules::open_compressed`] asks for the full walk. And one thing is stricter
 //! than in Kafka, which renumbers or lets through: offset deltas that do not
@@ -26,8 +26,8 @@
 //! (timestamp bounds).
 
 use crate::Timestamp;
-use crate::batch::{Batch, BatchError, BatchHeader};
-use crate::codec::{CodecError, Compression};
+use crate::batch::{Batch, BatchError, BatchHeader, HEADER_LEN};
+use crate::codec::{self, CodecError, Compression};
 use crate::record::{RecordError, Records};
 use crate::rewrite;
 use thiserror::Error;
@@ -199,6 +199,7 @@ pub fn batch(batch: &Batch, rules: &Rules, now: Timestamp) -> Result<Checked, In
     produced_header(header)?;
     let bounds = Bounds::new(rules, header, now);
     if !needs_records(header, rules, &bounds) {
+        codec::check_frame(Compression::of(header.attributes)?, batch.bytes().get(HEADER_LEN..).unwrap_or_default())?;
         return Ok(Checked { restamp: None });
     }
     let plain = rewrite::plain_records(batch, rules.unfolded_limit)?;

@@ -10,7 +10,7 @@
 )]
 
 use millrace_model::Compression;
-use millrace_model::codec::{CodecError, compress, decompress};
+use millrace_model::codec::{CodecError, check_frame, compress, decompress};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -180,5 +180,37 @@ fn the_codecs_of_the_attributes_are_the_five_that_exist() {
     }
     for unknown in 5..8 {
         assert_eq!(Compression::of(Attributes::new(unknown)), Err(CodecError::Unknown(unknown)));
+    }
+}
+
+proptest! {
+    #[test]
+    fn raw_snappy_is_known_without_unfolding_it(bytes in text(), other in vec(any::<u8>(), 0..40)) {
+        let folded = snap::raw::Encoder::new().compress_vec(&bytes).unwrap();
+        prop_assert_eq!(check_frame(Compression::Snappy, &folded), Ok(()));
+        let unfolds = snap::raw::Decoder::new().decompress_vec(&other).is_ok();
+        prop_assert_eq!(check_frame(Compression::Snappy, &other).is_ok(), unfolds && other.len() > 0, "{:?}", other);
+    }
+}
+
+#[test]
+fn a_look_at_the_frame_knows_every_codecs_own_bytes_and_no_others() {
+    let text: Vec<u8> = (0..300_000_u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
+    for codec in [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
+        let mut folded = Vec::new();
+        compress(codec, None, &text, &mut folded).unwrap();
+        let started = std::time::Instant::now();
+        check_frame(codec, &folded).unwrap();
+        let look = started.elapsed();
+        let (started, mut out) = (std::time::Instant::now(), Vec::new());
+        decompress(codec, &folded, usize::MAX, &mut out).unwrap();
+        println!("{codec}: {} bytes, {look:?} for a look, {:?} to unfold", folded.len(), started.elapsed());
+        assert!(check_frame(codec, b"\x06\x00\x00\x00\x01\x06one\x00").is_err(), "{codec}: plain records");
+        assert!(check_frame(codec, &[0x5a; 100]).is_err(), "{codec}: noise");
+        assert!(check_frame(codec, &[]).is_err(), "{codec}: nothing");
+        // gzip has no lengths to walk along: what its end lacks shows only to who unfolds it.
+        if codec != Compression::Gzip {
+            assert!(check_frame(codec, &folded[..folded.len() - 3]).is_err(), "{codec}: cut off");
+        }
     }
 }

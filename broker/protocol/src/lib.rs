@@ -11,6 +11,7 @@ pub mod api_key;
 pub mod error_code;
 pub mod fetch_response;
 pub mod header;
+pub mod log_dirs;
 pub mod message;
 pub mod produce_response;
 pub mod served;

@@ -55,6 +55,8 @@ pub fn layout_version(key: ApiKey, version: i16) -> i16 {
     match key {
         // Version 11 adds the timestamp −6 (KIP-1023), no field.
         ApiKey::ListOffsets => version.min(10),
+        // Version 5's request is that of 4; its answer is written in `log_dirs`.
+        ApiKey::DescribeLogDirs => version.min(4),
         _ => version,
     }
 }

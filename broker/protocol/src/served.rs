@@ -6,6 +6,7 @@
 
 use crate::ApiKey;
 use crate::message::{DecodeError, layout_version};
+use crate::messages::metadata_request::MetadataRequestTopic;
 use crate::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use crate::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use crate::messages::*;
@@ -40,7 +41,6 @@ served! {
     ProduceRequest = Produce,
     FetchRequest = Fetch,
     ListOffsetsRequest = ListOffsets,
-    MetadataRequest = Metadata,
     FindCoordinatorRequest = FindCoordinator,
     JoinGroupRequest = JoinGroup,
     HeartbeatRequest = Heartbeat,
@@ -55,6 +55,8 @@ served! {
     InitProducerIdRequest = InitProducerId,
     OffsetForLeaderEpochRequest = OffsetForLeaderEpoch,
     DescribeConfigsRequest = DescribeConfigs,
+    DescribeLogDirsRequest = DescribeLogDirs,
+    ListConfigResourcesRequest = ListConfigResources,
     AlterConfigsRequest = AlterConfigs,
     IncrementalAlterConfigsRequest = IncrementalAlterConfigs,
     CreatePartitionsRequest = CreatePartitions,
@@ -62,6 +64,21 @@ served! {
     OffsetDeleteRequest = OffsetDelete,
     DescribeClusterRequest = DescribeCluster,
     DescribeTopicPartitionsRequest = DescribeTopicPartitions,
+}
+
+impl Served for MetadataRequest {
+    const API: ApiKey = ApiKey::Metadata;
+
+    /// kafka-protocol lets pass what these versions have no null for.
+    fn read(mut body: Bytes, version: i16) -> Result<Self, DecodeError> {
+        let request = Self::decode(&mut body, version).map_err(|e| DecodeError::Decoder(e.to_string()))?;
+        let nameless = |topics: &Vec<MetadataRequestTopic>| topics.iter().any(|topic| topic.name.is_none());
+        if (version == 0 && request.topics.is_none()) || (version < 10 && request.topics.as_ref().is_some_and(nameless))
+        {
+            return Err(WireError::Null { at: 0 }.into());
+        }
+        Ok(request)
+    }
 }
 
 impl Served for OffsetCommitRequest {
@@ -101,7 +118,10 @@ impl Served for OffsetFetchRequest {
 
     fn read(mut body: Bytes, version: i16) -> Result<Self, DecodeError> {
         if version < 10 {
-            return Self::decode(&mut body, version).map_err(|e| DecodeError::Decoder(e.to_string()));
+            let request = Self::decode(&mut body, version).map_err(|e| DecodeError::Decoder(e.to_string()))?;
+            // All topics can be asked for from version 2 on.
+            let is_null = version == 1 && request.topics.is_none();
+            return if is_null { Err(WireError::Null { at: 0 }.into()) } else { Ok(request) };
         }
         let mut from = Compact::new(&body);
         let groups = from.array(|from| {

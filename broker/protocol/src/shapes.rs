@@ -40,6 +40,8 @@ pub const fn shape_of(key: ApiKey) -> Option<Shape> {
         ApiKey::OffsetForLeaderEpoch => OFFSET_FOR_LEADER_EPOCH,
         ApiKey::DescribeConfigs => DESCRIBE_CONFIGS,
         ApiKey::AlterConfigs => ALTER_CONFIGS,
+        ApiKey::DescribeLogDirs => DESCRIBE_LOG_DIRS,
+        ApiKey::ListConfigResources => LIST_CONFIG_RESOURCES,
         ApiKey::IncrementalAlterConfigs => INCREMENTAL_ALTER_CONFIGS,
         ApiKey::CreatePartitions => CREATE_PARTITIONS,
         ApiKey::DeleteGroups => DELETE_GROUPS,
@@ -170,6 +172,10 @@ const OFFSET_FOR_LEADER_EPOCH: Fields =
     fields(&[from(3, Fixed(4)), all(Structs(&fields(&[TEXT, all(Structs(&fields(&[I32, I32, I32])))])))]);
 
 const DESCRIBE_CONFIGS: Fields = fields(&[all(Structs(&fields(&[I8, TEXT, TEXTS]))), BOOL, from(3, Fixed(1))]);
+
+const DESCRIBE_LOG_DIRS: Fields = fields(&[all(Structs(&fields(&[TEXT, I32S])))]);
+
+const LIST_CONFIG_RESOURCES: Fields = fields(&[from(1, List(&Fixed(1)))]);
 
 const ALTER_CONFIGS: Fields = fields(&[all(Structs(&fields(&[I8, TEXT, all(Structs(&CONFIGS))]))), BOOL]);
 

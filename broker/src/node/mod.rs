@@ -13,7 +13,7 @@ pub use running::Running;
 pub use seams::Seams;
 
 use crate::cluster::{self, Cluster, ClusterHandle, ClusterOptions};
-use crate::config::kafka_keys::TopicSettings;
+use crate::config::kafka_keys::{BrokerSettings, TopicSettings};
 use crate::config::plan::Defaults;
 use crate::config::{HostPort, NodeOptions};
 use crate::coordinator::groups::{GroupContext, GroupCoordinator};
@@ -21,10 +21,10 @@ use crate::http::Applier;
 use crate::metrics::Metrics;
 use crate::partition::{self, Intervals, Partitions};
 use crate::plugins::{self, Plugins};
-use crate::server;
 use crate::server::api::{Context, KafkaApi};
 use crate::server::context::Parts;
 use crate::server::net::Listener;
+use crate::server::{self, Limits};
 use facts::FollowedFacts;
 use millrace_metadata::{BrokerRegistration, Command};
 use millrace_model::{Random, TopicId};
@@ -42,6 +42,7 @@ const CLUSTER_DIR: &str = "cluster";
 
 /// Where plugins' components are kept in the data directory.
 const PLUGINS_DIR: &str = "plugins";
+const MIN_INSYNC: &str = "min.insync.replicas";
 /// What a batch's records may unfold to where a plugin looks at them.
 const UNFOLDED_BYTES: usize = 64 << 20;
 
@@ -80,8 +81,10 @@ impl Node {
         let plugins = open_plugins(options, &seams, &cluster, &metrics).await?;
         let partitions = open_partitions(&data_dir, options, &seams, &cluster, &plugins).await?;
         data_dir.mark_recovered()?;
+        let limits = Arc::new(limits(&options.settings));
         let tasks = vec![
             tokio::spawn(follow(cluster.clone(), partitions.clone())),
+            tokio::spawn(follow_limits(cluster.clone(), options.clone(), Arc::clone(&limits))),
             tokio::spawn(partitions.clone().keep_house(Intervals {
                 retention_check: options.settings.retention_check_interval,
                 checkpoint: options.settings.recovery_checkpoint_interval,
@@ -112,7 +115,7 @@ impl Node {
         });
         let (stop, stopped) = watch::channel(false);
         let service = Arc::new(KafkaApi(context));
-        let server = tokio::spawn(server::serve(listener, service, server_options(options), stopped));
+        let server = tokio::spawn(server::serve(listener, service, server_options(options, limits), stopped));
         let applier = Arc::new(Applier::new(
             Arc::new(FollowedFacts { cluster: cluster.clone(), partitions: partitions.clone() }),
             Arc::new(plugins),
@@ -196,6 +199,10 @@ async fn join_cluster(
     }
     if is_new {
         adopt::adopt(dir, &cluster, options.node_id).await?;
+        // As Kafka does since it knows eligible leader replicas: from here on it is a fact of the cluster, not of a node.
+        let least = options.keys.get(MIN_INSYNC).unwrap_or("1").to_owned();
+        let set = BTreeMap::from([(MIN_INSYNC.to_owned(), Some(least))]);
+        cluster.propose(Command::SetClusterConfig { set, replace: false }).await?;
     }
     Ok(cluster)
 }
@@ -246,7 +253,32 @@ async fn follow(cluster: ClusterHandle, partitions: Partitions) {
     }
 }
 
-fn server_options(options: &NodeOptions) -> server::Options {
+fn limits(settings: &BrokerSettings) -> Limits {
+    let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+    Limits::new(count(settings.max_connections), count(settings.max_connections_per_ip))
+}
+
+/// Keeps the limits of connections in line with the keys that are set while the broker runs.
+async fn follow_limits(cluster: ClusterHandle, options: NodeOptions, current: Arc<Limits>) {
+    let mut images = cluster.watch();
+    let mut before = options.keys.clone();
+    loop {
+        let image = Arc::clone(&images.borrow_and_update());
+        let keys = options.keys.with_dynamic(image.cluster_config(), image.broker_config(options.node_id));
+        if keys != before {
+            match BrokerSettings::resolve(&keys) {
+                Ok(settings) => current.set_as(&limits(&settings)),
+                Err(error) => tracing::error!(%error, "the broker's configs are not valid; its limits stay"),
+            }
+            before = keys;
+        }
+        if images.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn server_options(options: &NodeOptions, limits: Arc<Limits>) -> server::Options {
     let settings = &options.settings;
     let bytes = |bytes: u32| usize::try_from(bytes).unwrap_or(usize::MAX);
     let defaults = server::Options::default();
@@ -256,7 +288,7 @@ fn server_options(options: &NodeOptions) -> server::Options {
             .queued_request_bytes
             .map_or(defaults.request_memory, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
         max_idle: settings.connections_max_idle,
-        max_connections: bytes(settings.max_connections),
+        limits,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::stage::RecordRejection;
 use millrace_model::BatchError;
+use millrace_model::codec::CodecError;
 use millrace_storage::{ProducerError, StorageError};
 use thiserror::Error;
 
@@ -30,6 +31,15 @@ pub enum AppendError {
         /// Why, for the batch.
         message: String,
     },
+    /// The batch is not what its header says, or nothing that a producer may send.
+    #[error("{message}")]
+    Malformed {
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The records do not unfold, or their codec does not exist.
+    #[error(transparent)]
+    Undecodable(CodecError),
     /// Timestamps outside of the topic's bounds.
     #[error("{message}")]
     InvalidTimestamp {

@@ -5,7 +5,7 @@
 use super::Options;
 use super::handle::{PartitionHandle, Start};
 use super::stage::{BatchStage, Generation};
-use crate::config::kafka_keys::TopicSettings;
+use crate::config::kafka_keys::{BrokerKeys, TopicSettings};
 use arc_swap::ArcSwap;
 use millrace_metadata::{Image, Stage, Topic};
 use millrace_model::{LeaderEpoch, NodeId, Offset, PartitionId, TopicId, TopicPartition};
@@ -70,6 +70,8 @@ struct Registry {
     node: NodeId,
     options: Arc<Options>,
     stages: Arc<dyn StageProvider>,
+    /// The broker's keys with those that were set while it runs.
+    keys: ArcSwap<BrokerKeys>,
     tables: ArcSwap<Tables>,
     /// The metadata index that the tables are in line with; whoever holds it changes the tables.
     turn: Mutex<()>,
@@ -81,6 +83,7 @@ impl Partitions {
     pub fn new(node: NodeId, options: Options, stages: Arc<dyn StageProvider>) -> Self {
         Self(Arc::new(Registry {
             node,
+            keys: ArcSwap::from_pointee(options.keys.clone()),
             options: Arc::new(options),
             stages,
             tables: ArcSwap::default(),
@@ -114,6 +117,13 @@ impl Partitions {
         self.0.tables.load().by_id.values().flat_map(|topic| topic.iter().cloned()).collect()
     }
 
+    /// The data directory's path, and the bytes that its volume has and has free, where the system tells.
+    pub fn volume(&self) -> (String, Option<(u64, u64)>) {
+        let path = self.0.options.data_dir.path();
+        let shown = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        (shown.display().to_string(), self.0.options.disk.space(path).ok())
+    }
+
     /// Returns once the partitions are in line with the metadata of at least this index.
     pub async fn in_line_with(&self, index: u64) {
         // The sender lives as long as the registry.
@@ -128,6 +138,11 @@ impl Partitions {
             return;
         }
         let before = self.0.tables.load_full();
+        let keys = self.0.options.keys.with_dynamic(image.cluster_config(), image.broker_config(self.0.node));
+        let same_keys = **self.0.keys.load() == keys;
+        if !same_keys {
+            self.0.keys.store(Arc::new(keys));
+        }
         // Deleted topics first: a topic of the same name may have come since, and gets their directories' names.
         let gone: Vec<_> = before.by_id.values().filter(|entry| image.topic_by_id(entry.id).is_none()).collect();
         for partition in gone.iter().flat_map(|entry| entry.iter()) {
@@ -137,7 +152,7 @@ impl Partitions {
         let mut changed = false;
         for topic in image.topics() {
             let entry = match before.by_id.get(&topic.id) {
-                Some(entry) if Arc::ptr_eq(&entry.topic, topic) => Arc::clone(entry),
+                Some(entry) if same_keys && Arc::ptr_eq(&entry.topic, topic) => Arc::clone(entry),
                 known => {
                     changed = true;
                     Arc::new(self.bring_in_line(known, topic).await)
@@ -234,7 +249,7 @@ impl Registry {
     /// The topic's settings. Configs that the table has come to refuse since they were accepted count as not set: a
     /// topic is never out of reach for its configuration.
     fn settings(&self, topic: &Topic) -> TopicSettings {
-        let resolved = TopicSettings::resolve(&topic.config, &self.options.keys);
+        let resolved = TopicSettings::resolve(&topic.config, &self.keys.load());
         resolved.unwrap_or_else(|error| {
             tracing::error!(topic = %topic.name, %error, "the topic's configs are not valid; it runs on the broker's");
             self.options.defaults.clone()

@@ -4,7 +4,7 @@ use super::error::AppendError;
 use super::stage::RecordRejection;
 use crate::config::kafka_keys::{CompressionType, TimestampType, TopicSettings};
 use millrace_model::codec::Compression;
-use millrace_model::validate::{self, Invalid, Rules};
+use millrace_model::validate::{self, Fault, Invalid, RecordFault, Rules};
 use millrace_model::{Batch, Timestamp, rewrite};
 
 /// Checks a batch as its producer sent it. Returns the largest timestamp that it should have been sent with, where the
@@ -14,13 +14,14 @@ use millrace_model::{Batch, Timestamp, rewrite};
 /// Why it must not be appended.
 pub(super) fn produced(
     batch: &Batch,
+    partition: &str,
     settings: &TopicSettings,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, AppendError> {
     fits(batch, settings)?;
     match validate::batch(batch, &rules(settings), now) {
         Ok(checked) => Ok(checked.restamp),
-        Err(invalid) => Err(refusal(invalid)),
+        Err(invalid) => Err(refusal(invalid, partition)),
     }
 }
 
@@ -49,7 +50,7 @@ pub(super) fn as_stored(
     };
     let limit = Rules::default().unfolded_limit;
     let batch = rewrite::recompress(&batch, codec, level, limit)
-        .map_err(|error| AppendError::Invalid { records: Vec::new(), message: error.to_string() })?;
+        .map_err(|error| AppendError::Malformed { message: error.to_string() })?;
     fits(&batch, settings)?;
     Ok(batch)
 }
@@ -73,23 +74,45 @@ fn rules(settings: &TopicSettings) -> Rules {
     }
 }
 
-fn refusal(invalid: Invalid) -> AppendError {
+fn refusal(invalid: Invalid, partition: &str) -> AppendError {
     let (about_time, message) = (invalid.is_timestamp(), invalid.to_string());
     match invalid {
         Invalid::Corrupt(error) => AppendError::Corrupt(error),
-        Invalid::Faults { faults, .. } => {
-            let records = faults
-                .into_iter()
-                .map(|fault| RecordRejection { index: fault.index, reason: fault.why.to_string() })
-                .collect();
-            if about_time {
-                AppendError::InvalidTimestamp { records, message }
-            } else {
-                AppendError::Invalid { records, message }
-            }
+        Invalid::Codec(error) => AppendError::Undecodable(error),
+        Invalid::Header { .. } | Invalid::Records(_) => AppendError::Malformed { message },
+        Invalid::Faults { faults, .. } if about_time => {
+            let message = "One or more records have been rejected due to invalid timestamp".to_owned();
+            AppendError::InvalidTimestamp { records: rejections(faults, partition), message }
         }
-        Invalid::Header { .. } | Invalid::Codec(_) | Invalid::Records(_) => {
-            AppendError::Invalid { records: Vec::new(), message }
+        Invalid::Faults { faults, total } => {
+            let records = rejections(faults, partition);
+            let shown = records.iter().take(3);
+            let shown: Vec<_> =
+                shown.map(|it| format!("RecordError(batchIndex={}, message='{}')", it.index, it.reason)).collect();
+            let message = format!(
+                "One or more records have been rejected due to {total} record errors in total, and only showing the \
+                 first three errors at most: [{}]",
+                shown.join(", ")
+            );
+            AppendError::Invalid { records, message }
         }
     }
+}
+
+/// In Kafka's words, for clients show them.
+fn rejections(faults: Vec<RecordFault>, partition: &str) -> Vec<RecordRejection> {
+    let one = |RecordFault { index, why }| {
+        let reason = match why {
+            Fault::NoKey => {
+                format!("Compacted topic cannot accept message without key in topic partition {partition}")
+            }
+            Fault::Timestamp { timestamp, earliest, latest } => format!(
+                "Timestamp {timestamp} of message with offset {index} is out of range. The timestamp should be within \
+                 [{earliest}, {latest}]"
+            ),
+            Fault::TimestampType | Fault::OffsetDelta { .. } => why.to_string(),
+        };
+        RecordRejection { index, reason }
+    };
+    faults.into_iter().map(one).collect()
 }

@@ -32,7 +32,7 @@ impl Candidate {
     pub(super) fn check(partition: &Inner, batch: Batch, origin: Origin) -> Result<Self, AppendError> {
         let now = partition.options.clock.now();
         let restamp = match origin {
-            Origin::Client => validate::produced(&batch, &partition.settings.load(), now)?,
+            Origin::Client => validate::produced(&batch, &partition.name, &partition.settings.load(), now)?,
             Origin::Coordinator => None,
         };
         Ok(Self { batch, origin, now, restamp })
@@ -146,7 +146,8 @@ impl Writer {
                 appended: Appended {
                     base_offset,
                     last_offset,
-                    log_append_time: stamps(&partition.settings.load()).then_some(timestamp),
+                    // Whose ever time that was: Kafka says it either way.
+                    log_append_time: Some(timestamp),
                     log_start: partition.log_start(),
                     duplicate: true,
                 },

@@ -5,6 +5,7 @@ use crate::cluster::ClusterHandle;
 use crate::config::kafka_keys::{BrokerKeys, BrokerSettings};
 use crate::coordinator::groups::GroupCoordinator;
 use crate::partition::Partitions;
+use millrace_metadata::Image;
 use millrace_model::{Clock, NodeId, Offload, Random};
 use millrace_protocol::ApiKey;
 use std::collections::BTreeMap;
@@ -85,6 +86,11 @@ pub struct Parts {
 }
 
 impl Context {
+    /// The broker's keys with those that were set while it runs.
+    pub fn keys_in(&self, image: &Image) -> BrokerKeys {
+        self.keys.with_dynamic(image.cluster_config(), image.broker_config(self.node))
+    }
+
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { node, cluster, partitions, groups, keys, settings, facts, clock, random, offload, metrics } = parts;

@@ -3,9 +3,10 @@
 use super::connection::{Closed, Connection};
 use super::net::{Listener, Stream};
 use super::service::{ConnectionInfo, Service};
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -19,8 +20,28 @@ pub struct Options {
     pub request_memory: usize,
     /// How long a silent connection is kept (`connections.max.idle.ms`).
     pub max_idle: Option<Duration>,
-    /// Connections at the same time (`max.connections`).
-    pub max_connections: usize,
+    /// How many connections there may be.
+    pub limits: Arc<Limits>,
+}
+
+/// How many connections there may be at the same time; may change while they are served.
+#[derive(Debug)]
+pub struct Limits {
+    total: AtomicUsize,
+    per_address: AtomicUsize,
+}
+
+impl Limits {
+    /// At most `total`, and `per_address` from one address.
+    pub const fn new(total: usize, per_address: usize) -> Self {
+        Self { total: AtomicUsize::new(total), per_address: AtomicUsize::new(per_address) }
+    }
+
+    /// Takes over other limits, for connections to come.
+    pub fn set_as(&self, other: &Self) {
+        self.total.store(other.total.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.per_address.store(other.per_address.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
 }
 
 impl Default for Options {
@@ -29,7 +50,7 @@ impl Default for Options {
             request_max_bytes: 100 << 20,
             request_memory: 256 << 20,
             max_idle: Some(Duration::from_secs(600)),
-            max_connections: 100_000,
+            limits: Arc::new(Limits::new(100_000, usize::MAX)),
         }
     }
 }
@@ -40,6 +61,8 @@ pub(super) struct Shared {
     pub(super) options: Options,
     memory: Arc<Semaphore>,
     open: AtomicUsize,
+    /// How many of them come from where. Taken once when a connection comes, and once when it goes.
+    by_address: Mutex<BTreeMap<IpAddr, usize>>,
 }
 
 /// Permits are for kilobytes: tokio counts no more than 2²⁹ of them on small machines.
@@ -48,7 +71,42 @@ const PERMIT: usize = 1 << 10;
 impl Shared {
     pub(super) fn new(options: Options) -> Arc<Self> {
         let memory = options.request_memory.max(options.request_max_bytes).div_ceil(PERMIT) + 1;
-        Arc::new(Self { options, memory: Arc::new(Semaphore::new(memory)), open: AtomicUsize::new(0) })
+        Arc::new(Self {
+            options,
+            memory: Arc::new(Semaphore::new(memory)),
+            open: AtomicUsize::new(0),
+            by_address: Mutex::default(),
+        })
+    }
+
+    /// Counts a connection in.
+    ///
+    /// # Errors
+    /// The limit that it would exceed.
+    fn admit(&self, peer: IpAddr) -> Result<(), (&'static str, usize)> {
+        let limits = &self.options.limits;
+        let total = limits.total.load(Ordering::Relaxed);
+        if self.open.load(Ordering::Relaxed) >= total {
+            return Err(("max.connections", total));
+        }
+        let per_address = limits.per_address.load(Ordering::Relaxed);
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = by_address.get(&peer).copied().unwrap_or(0);
+        if count >= per_address {
+            return Err(("max.connections.per.ip", per_address));
+        }
+        by_address.insert(peer, count + 1);
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn dismiss(&self, peer: IpAddr) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        match by_address.get_mut(&peer) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(by_address.remove(&peer)),
+        }
     }
 
     /// Waits for memory for a frame of this size; `None` once there will be none.
@@ -85,17 +143,16 @@ pub async fn serve<L: Listener, V: Service>(
                 continue;
             }
         };
-        if shared.open.load(Ordering::Relaxed) >= shared.options.max_connections {
-            tracing::warn!(%peer, limit = shared.options.max_connections, "a connection too many was refused");
+        if let Err((key, limit)) = shared.admit(peer.ip()) {
+            tracing::warn!(%peer, key, limit, "a connection too many was refused");
             continue;
         }
-        shared.open.fetch_add(1, Ordering::Relaxed);
         tasks.spawn(connection(stream, peer, id, Arc::clone(&service), Arc::clone(&shared)));
     }
 }
 
 async fn connection<S: Stream, V: Service>(stream: S, peer: SocketAddr, id: u64, service: Arc<V>, shared: Arc<Shared>) {
-    let _open = Open { shared: Arc::clone(&shared), service: Arc::clone(&service) };
+    let _open = Open { shared: Arc::clone(&shared), service: Arc::clone(&service), peer: peer.ip() };
     service.connections(1);
     let info = Arc::new(ConnectionInfo::new(id, peer));
     match Connection::new(stream, service, shared, info).run().await {
@@ -109,11 +166,12 @@ async fn connection<S: Stream, V: Service>(stream: S, peer: SocketAddr, id: u64,
 struct Open<V: Service> {
     shared: Arc<Shared>,
     service: Arc<V>,
+    peer: IpAddr,
 }
 
 impl<V: Service> Drop for Open<V> {
     fn drop(&mut self) {
-        self.shared.open.fetch_sub(1, Ordering::Relaxed);
+        self.shared.dismiss(self.peer);
         self.service.connections(-1);
     }
 }

@@ -24,5 +24,5 @@ mod tests;
 
 pub use api::KafkaApi;
 pub use context::{Context, Metrics, NoMetrics, Parts};
-pub use listener::{Options, serve};
+pub use listener::{Limits, Options, serve};
 pub use service::{Answer, Call, ConnectionInfo, Outcome, Reply, Service};

@@ -15,7 +15,7 @@ use super::batch::Raw;
 use super::topics::name;
 use super::{Pair, text};
 
-fn produce_to(topic: &str, partition: i32, records: Option<Bytes>, acks: i16) -> ProduceRequest {
+pub fn produce_to(topic: &str, partition: i32, records: Option<Bytes>, acks: i16) -> ProduceRequest {
     let data = PartitionProduceData::default().with_index(partition).with_records(records);
     let topic = TopicProduceData::default().with_name(name(topic)).with_partition_data(vec![data]);
     ProduceRequest::default().with_acks(acks).with_timeout_ms(5_000).with_topic_data(vec![topic])

@@ -158,6 +158,14 @@ pub fn metadata(pair: &mut Pair) {
             }
         }
     }
+    pair.ask_tidy::<MetadataRequest>(
+        "Metadata, created on demand",
+        |version| {
+            let topic = format!("demand-{version}");
+            MetadataRequest::default().with_topics(Some(vec![by_name(&topic)])).with_allow_auto_topic_creation(true)
+        },
+        sort_topics,
+    );
     for (case, topics, limit, cursor) in [
         ("all", &[][..], 2000, None),
         ("some", &["alpha", "nowhere", "beta"][..], 2000, None),

@@ -16,6 +16,14 @@ pub(super) fn decompress(from: &[u8], limit: usize, out: &mut Vec<u8>) -> Result
     Ok(())
 }
 
+/// Unfolds the beginning.
+pub(super) fn check(from: &[u8]) -> Result<(), CodecError> {
+    const ENOUGH: u64 = 64;
+    let mut out = Vec::new();
+    let read = MultiGzDecoder::new(from).take(ENOUGH).read_to_end(&mut out);
+    read.map(drop).map_err(|error| malformed(Compression::Gzip, error))
+}
+
 pub(super) fn compress(level: i32, from: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
     let level = match level {
         -1 => flate2::Compression::default(),

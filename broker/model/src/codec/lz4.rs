@@ -31,17 +31,7 @@ pub(super) fn decompress(from: &[u8], limit: usize, out: &mut Vec<u8>) -> Result
     let start = out.len();
     let frame = Frame::read(&mut left)?;
     let ceiling = start.saturating_add(limit);
-    loop {
-        let length = left.u32()?;
-        if length == 0 {
-            break;
-        }
-        let stored = length & 0x8000_0000 != 0;
-        let length = (length & 0x7fff_ffff) as usize;
-        if length > frame.largest_block {
-            return Err(wrong(format!("a block of {length} bytes, where {} are allowed", frame.largest_block)));
-        }
-        let block = left.take(length)?;
+    while let Some((block, stored)) = frame.block(&mut left)? {
         if frame.block_checksums && left.u32()? != XxHash32::oneshot(0, block) {
             return Err(wrong("a block's checksum does not match"));
         }
@@ -55,6 +45,24 @@ pub(super) fn decompress(from: &[u8], limit: usize, out: &mut Vec<u8>) -> Result
     }
     if frame.content_checksum && left.u32()? != XxHash32::oneshot(0, content) {
         return Err(wrong("the content's checksum does not match"));
+    }
+    match left.0.len() {
+        0 => Ok(()),
+        more => Err(wrong(format!("{more} bytes follow the frame"))),
+    }
+}
+
+/// Walks the blocks without unfolding them.
+pub(super) fn check(from: &[u8]) -> Result<(), CodecError> {
+    let mut left = Input(from);
+    let frame = Frame::read(&mut left)?;
+    while frame.block(&mut left)?.is_some() {
+        if frame.block_checksums {
+            left.u32()?;
+        }
+    }
+    if frame.content_checksum {
+        left.u32()?;
     }
     match left.0.len() {
         0 => Ok(()),
@@ -118,6 +126,20 @@ struct Frame {
 }
 
 impl Frame {
+    /// The next block, and whether it is stored as it is; `None` at the frame's end.
+    fn block<'a>(&self, left: &mut Input<'a>) -> Result<Option<(&'a [u8], bool)>, CodecError> {
+        let length = left.u32()?;
+        if length == 0 {
+            return Ok(None);
+        }
+        let stored = length & 0x8000_0000 != 0;
+        let length = (length & 0x7fff_ffff) as usize;
+        if length > self.largest_block {
+            return Err(wrong(format!("a block of {length} bytes, where {} are allowed", self.largest_block)));
+        }
+        Ok(Some((left.take(length)?, stored)))
+    }
+
     fn read(from: &mut Input<'_>) -> Result<Self, CodecError> {
         if from.take(MAGIC.len())? != MAGIC {
             return Err(wrong("no frame magic"));

@@ -20,6 +20,20 @@ pub(super) fn decompress(from: &[u8], limit: usize, out: &mut Vec<u8>) -> Result
     })
 }
 
+/// Walks the frames by their blocks' headers.
+pub(super) fn check(from: &[u8]) -> Result<(), CodecError> {
+    let mut left = from;
+    if left.is_empty() {
+        return Err(malformed(Compression::Zstd, "there is no frame"));
+    }
+    while !left.is_empty() {
+        let size = zstd_safe::find_frame_compressed_size(left).map_err(wrong)?;
+        left =
+            left.get(size..).filter(|_| size > 0).ok_or_else(|| malformed(Compression::Zstd, "a frame is cut off"))?;
+    }
+    Ok(())
+}
+
 fn stream(context: &mut DCtx<'static>, from: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), CodecError> {
     let start = out.len();
     let ceiling = start.saturating_add(limit);

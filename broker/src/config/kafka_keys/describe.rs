@@ -1,7 +1,7 @@
 //! What DescribeConfigs says: for each key its value, where that comes from, and what else could have set it.
 
 use super::settings::topic_value;
-use super::{BrokerKeys, Key, KeyError, Kind, broker_key, broker_keys, topic_keys};
+use super::{BrokerKeys, Key, KeyError, Kind, broker_key, broker_keys, group_keys, parse, topic_keys};
 use std::collections::BTreeMap;
 
 /// Where a value comes from, with Kafka's numbers.
@@ -9,6 +9,12 @@ use std::collections::BTreeMap;
 pub enum Source {
     /// Set on the topic.
     Topic,
+    /// Set on the group.
+    Group,
+    /// Set for this broker while it runs.
+    DynamicBroker,
+    /// Set for all brokers while they run.
+    DynamicCluster,
     /// Set in the node's configuration.
     StaticBroker,
     /// Set nowhere.
@@ -20,6 +26,9 @@ impl Source {
     pub const fn wire(self) -> i8 {
         match self {
             Self::Topic => 1,
+            Self::DynamicBroker => 2,
+            Self::DynamicCluster => 3,
+            Self::Group => 8,
             Self::StaticBroker => 4,
             Self::Default => 5,
         }
@@ -63,7 +72,26 @@ pub struct Entry {
 /// # Errors
 /// As [`super::TopicSettings::resolve`].
 pub fn describe_topic(configs: &BTreeMap<String, String>, broker: &BrokerKeys) -> Result<Vec<Entry>, KeyError> {
-    topic_keys().iter().map(|key| topic_entry(key, configs, broker)).collect()
+    topic_keys().iter().map(|key| own_entry(key, Source::Topic, configs, broker)).collect()
+}
+
+/// All configs of a group that has these of its own, in the order of their names.
+///
+/// # Errors
+/// As [`super::validate_group`]; configs that were accepted do not fail.
+pub fn describe_group(configs: &BTreeMap<String, String>, broker: &BrokerKeys) -> Result<Vec<Entry>, KeyError> {
+    group_keys().iter().map(|key| own_entry(key, Source::Group, configs, broker)).collect()
+}
+
+/// What is set for all brokers while they run, in the order of the names.
+pub fn describe_cluster(configs: &BTreeMap<String, String>) -> Vec<Entry> {
+    let known = configs.iter().filter_map(|(name, value)| Some((broker_key(name)?, value)));
+    let entries = known.map(|(key, value)| {
+        let shown = Some(value.clone()).filter(|_| !key.is_sensitive());
+        let synonym = Synonym { name: key.name, value: shown, source: Source::DynamicCluster };
+        entry(key, Some(value.clone()), !key.dynamic, vec![synonym])
+    });
+    entries.collect()
 }
 
 /// All configs of a broker, in the order of their names. `facts` are the keys that other options of the node decide:
@@ -75,12 +103,21 @@ pub fn describe_broker(broker: &BrokerKeys, facts: &BTreeMap<&'static str, Strin
     broker_keys().iter().map(|key| broker_entry(key, broker, facts)).collect()
 }
 
-fn topic_entry(key: &'static Key, configs: &BTreeMap<String, String>, broker: &BrokerKeys) -> Result<Entry, KeyError> {
+fn own_entry(
+    key: &'static Key,
+    source: Source,
+    configs: &BTreeMap<String, String>,
+    broker: &BrokerKeys,
+) -> Result<Entry, KeyError> {
     let value = topic_value(key, configs, broker)?.to_string();
-    let own =
-        configs.get(key.name).map(|_| Synonym { name: key.name, value: Some(value.clone()), source: Source::Topic });
+    let own = configs.get(key.name).map(|_| Synonym { name: key.name, value: Some(value.clone()), source });
     let mut synonyms: Vec<Synonym> = own.into_iter().collect();
     synonyms.extend(broker_synonyms(key, broker, &BTreeMap::new())?);
+    if source == Source::Group && key.synonyms.is_empty() {
+        // What no broker key stands in for stands for itself.
+        let value = key.default.map(str::to_owned);
+        synonyms.push(Synonym { name: key.name, value, source: Source::Default });
+    }
     Ok(entry(key, Some(value), false, synonyms))
 }
 
@@ -145,14 +182,17 @@ fn broker_synonyms_of(
 ) -> Result<Vec<Synonym>, KeyError> {
     let mut found = Vec::new();
     let keys = names.filter_map(broker_key);
-    for key in keys.clone() {
-        let set = match facts.get(key.name) {
-            Some(fact) => Some(fact.clone()),
-            None => broker.set_value(key)?.map(|value| value.to_string()),
-        };
-        if let Some(text) = set {
-            let value = Some(text).filter(|_| !key.is_sensitive());
-            found.push(Synonym { name: key.name, value, source: Source::StaticBroker });
+    for (source, layer) in broker.layers() {
+        for key in keys.clone() {
+            let set = match (layer.get(key.name), facts.get(key.name)) {
+                (_, Some(fact)) if source == Source::StaticBroker => Some(fact.clone()),
+                (Some(text), _) => Some(parse(key, text)?.to_string()),
+                _ => None,
+            };
+            if let Some(text) = set {
+                let value = Some(text).filter(|_| !key.is_sensitive());
+                found.push(Synonym { name: key.name, value, source });
+            }
         }
     }
     for key in keys {

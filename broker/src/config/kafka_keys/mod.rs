@@ -8,13 +8,17 @@
 
 mod broker;
 mod describe;
+mod dynamic;
+mod group;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod topic;
 mod value;
 
-pub use describe::{Entry, Source, Synonym, describe_broker, describe_topic};
+pub use describe::{Entry, Source, Synonym, describe_broker, describe_cluster, describe_group, describe_topic};
+pub use dynamic::check_dynamic;
+pub use group::{GroupSettings, group_keys, validate_group};
 pub use settings::{BrokerKeys, BrokerSettings, CompressionType, TimestampType, TopicSettings};
 pub use value::{Value, parse};
 
@@ -33,6 +37,12 @@ pub enum KeyError {
     /// No broker config has this name.
     #[error("Unknown broker config name: {name}")]
     UnknownBrokerKey {
+        /// The name.
+        name: String,
+    },
+    /// No group config has this name.
+    #[error("Unknown group config name: {name}")]
+    UnknownGroupKey {
         /// The name.
         name: String,
     },
@@ -68,6 +78,7 @@ impl KeyError {
         match self {
             Self::UnknownTopicKey { name }
             | Self::UnknownBrokerKey { name }
+            | Self::UnknownGroupKey { name }
             | Self::Invalid { name, .. }
             | Self::Conflict { name, .. } => name,
             Self::Null { names } => names,
@@ -149,6 +160,8 @@ pub enum Rule {
     OneOfAnyCase(&'static [&'static str]),
     /// A list of these texts.
     ListOf(&'static [&'static str]),
+    /// `earliest`, `latest` or `by_duration:` and an ISO 8601 duration.
+    OffsetReset,
     /// A list of `partition:broker`, or `*`.
     ThrottledReplicas,
     /// A text with something in it.

@@ -3,6 +3,7 @@
 //! A topic's value comes from the topic itself, else from the broker keys that stand in for it in their order, else
 //! from the key's default. Kafka resolves it the same way.
 
+use super::describe::Source;
 use super::{Effect, Key, KeyError, Value, broker_key, parse, topic_key};
 use millrace_storage::{Cleanup, LogConfig};
 use std::collections::BTreeMap;
@@ -260,7 +261,7 @@ impl TopicValues<'_> {
     }
 }
 
-fn as_integer(name: &str, value: Value) -> Result<i64, KeyError> {
+pub(super) fn as_integer(name: &str, value: Value) -> Result<i64, KeyError> {
     match value {
         Value::Int(number) => Ok(number),
         other => Err(unsuited(name, &other.to_string())),
@@ -275,7 +276,7 @@ fn as_flag(name: &str, value: Value) -> Result<bool, KeyError> {
 }
 
 /// A value whose type is not the one that the caller expects of the key: the table and its readers disagree.
-fn unsuited(name: &str, value: &str) -> KeyError {
+pub(super) fn unsuited(name: &str, value: &str) -> KeyError {
     KeyError::Invalid {
         name: name.to_owned(),
         value: value.to_owned(),
@@ -283,10 +284,13 @@ fn unsuited(name: &str, value: &str) -> KeyError {
     }
 }
 
-/// The broker keys that a node's configuration sets, checked.
+/// The broker keys that a node's configuration sets, checked, and those that were set while it runs: for this broker,
+/// which go before all, or for all brokers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BrokerKeys {
     set: BTreeMap<String, String>,
+    cluster: BTreeMap<String, String>,
+    broker: BTreeMap<String, String>,
 }
 
 impl BrokerKeys {
@@ -298,7 +302,7 @@ impl BrokerKeys {
         for (name, text) in &set {
             Self::check(name, text)?;
         }
-        let keys = Self { set };
+        let keys = Self { set, ..Self::default() };
         let empty = BTreeMap::new();
         // What the keys come to for a topic must hold together as well.
         TopicSettings::resolve(&empty, &keys)?;
@@ -339,12 +343,28 @@ impl BrokerKeys {
         }
     }
 
-    /// The key's text, where the configuration sets it.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.set.get(name).map(String::as_str)
+    /// The same node with these keys set while it runs.
+    #[must_use]
+    pub fn with_dynamic(&self, cluster: &BTreeMap<String, String>, broker: Option<&BTreeMap<String, String>>) -> Self {
+        Self { set: self.set.clone(), cluster: cluster.clone(), broker: broker.cloned().unwrap_or_default() }
     }
 
-    /// The keys that are set.
+    /// The key's text, where anything sets it.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let layers = [&self.broker, &self.cluster, &self.set];
+        layers.into_iter().find_map(|layer| layer.get(name)).map(String::as_str)
+    }
+
+    /// What sets keys, the strongest first.
+    pub(super) fn layers(&self) -> [(Source, &BTreeMap<String, String>); 3] {
+        [
+            (Source::DynamicBroker, &self.broker),
+            (Source::DynamicCluster, &self.cluster),
+            (Source::StaticBroker, &self.set),
+        ]
+    }
+
+    /// The keys that the node's configuration sets.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.set.iter().map(|(name, text)| (name.as_str(), text.as_str()))
     }
@@ -403,6 +423,8 @@ pub struct BrokerSettings {
     pub connections_max_idle: Option<Duration>,
     /// `max.connections`.
     pub max_connections: u32,
+    /// `max.connections.per.ip`.
+    pub max_connections_per_ip: u32,
     /// `socket.request.max.bytes`.
     pub request_max_bytes: u32,
     /// `queued.max.request.bytes`; `None` is the server's own bound.
@@ -465,6 +487,7 @@ impl BrokerSettings {
                 .ok()
                 .map(Duration::from_millis),
             max_connections: keys.u32("max.connections")?,
+            max_connections_per_ip: keys.u32("max.connections.per.ip")?,
             request_max_bytes: keys.u32("socket.request.max.bytes")?,
             queued_request_bytes: u64::try_from(keys.integer("queued.max.request.bytes")?).ok(),
             socket_send_buffer: positive("socket.send.buffer.bytes")?,

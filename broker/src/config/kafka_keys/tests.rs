@@ -14,6 +14,9 @@ fn lines(fixture: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
 fn shown(entry: &Entry) -> String {
     let source = |source| match source {
         Source::Topic => "DYNAMIC_TOPIC_CONFIG",
+        Source::Group => "DYNAMIC_GROUP_CONFIG",
+        Source::DynamicBroker => "DYNAMIC_BROKER_CONFIG",
+        Source::DynamicCluster => "DYNAMIC_DEFAULT_BROKER_CONFIG",
         Source::StaticBroker => "STATIC_BROKER_CONFIG",
         Source::Default => "DEFAULT_CONFIG",
     };

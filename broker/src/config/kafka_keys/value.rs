@@ -102,6 +102,14 @@ fn object(key: &Key, value: &Value) -> Option<(String, String)> {
             );
             Some((format!("[{}]", items.join(", ")), reason))
         }
+        (Rule::OffsetReset, Value::Text(text)) if !is_offset_reset(text) => {
+            let reason = format!(
+                "Invalid value `{text}` for configuration {}. The value must be either 'earliest', 'latest' or of the \
+                 format 'by_duration:<PnDTnHnMn.nS>'.",
+                key.name
+            );
+            Some((text.clone(), reason))
+        }
         (Rule::NonEmpty, Value::Text(text)) if text.is_empty() => {
             Some((String::new(), "String must be non-empty".to_owned()))
         }
@@ -131,6 +139,17 @@ fn fraction(number: f64, high: f64) -> Option<(String, String)> {
 
 fn one_of(allowed: &[&str]) -> String {
     format!("String must be one of: {}", allowed.join(", "))
+}
+
+fn is_offset_reset(text: &str) -> bool {
+    let is_duration = |text: &str| {
+        let digits = text.strip_prefix('P').unwrap_or_default();
+        digits.ends_with(['D', 'H', 'M', 'S'])
+            && digits
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || matches!(byte, b'D' | b'T' | b'H' | b'M' | b'S' | b'.'))
+    };
+    matches!(text, "earliest" | "latest") || text.strip_prefix("by_duration:").is_some_and(is_duration)
 }
 
 fn are_throttled_replicas(items: &[String]) -> bool {

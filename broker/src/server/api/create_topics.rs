@@ -2,7 +2,8 @@
 //!
 //! Each topic succeeds or fails for itself. With `validate_only` the command is applied to the current facts and thrown
 //! away. From version 5 on the answer says how many partitions and replicas a topic got and which configs it has. A
-//! created topic's partitions are open when this is answered.
+//! created topic's partitions are open when this is answered. A timeout is held against zero only: what is decided here
+//! takes milliseconds.
 
 use super::{Asked, Context, errors, text};
 use crate::config::kafka_keys::{KeyError, describe_topic, validate_topic};
@@ -23,6 +24,14 @@ type Refused = (ErrorCode, String);
 
 pub(super) async fn handle(asked: Asked, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let context = &asked.context;
+    if request.timeout_ms <= 0 {
+        // No time is over before anything is looked at.
+        let failed = |topic: &CreatableTopic| {
+            let result = CreatableTopicResult::default().with_name(topic.name.clone());
+            failed(result, ErrorCode::RequestTimedOut, "").with_error_message(None)
+        };
+        return CreateTopicsResponse::default().with_topics(request.topics.iter().map(failed).collect());
+    }
     let mut outcomes: Vec<Option<Result<CreatedTopic, Refused>>> = Vec::new();
     let mut topics = Vec::new();
     let mut count = BTreeMap::<&str, usize>::new();
@@ -176,14 +185,17 @@ fn succeeded(
     if version < 5 {
         return result;
     }
-    let configs = describe_topic(config, &context.keys).unwrap_or_default().into_iter().map(|entry| {
-        CreatableTopicConfigs::default()
-            .with_name(text(entry.name))
-            .with_value(entry.value.map(text))
-            .with_read_only(entry.read_only)
-            .with_config_source(entry.source.wire())
-            .with_is_sensitive(entry.sensitive)
-    });
+    let configs = describe_topic(config, &context.keys_in(&context.cluster.image()))
+        .unwrap_or_default()
+        .into_iter()
+        .map(|entry| {
+            CreatableTopicConfigs::default()
+                .with_name(text(entry.name))
+                .with_value(entry.value.map(text))
+                .with_read_only(entry.read_only)
+                .with_config_source(entry.source.wire())
+                .with_is_sensitive(entry.sensitive)
+        });
     result
         .with_num_partitions(created.partitions)
         .with_replication_factor(created.replication_factor)

@@ -27,6 +27,11 @@ pub(super) async fn handle(asked: Asked, request: DeleteTopicsRequest) -> Delete
     } else {
         request.topic_names.iter().map(|name| named(&image, name)).collect()
     };
+    if request.timeout_ms <= 0 {
+        let failed =
+            |given: Given| result(given.name, given.id, ErrorCode::RequestTimedOut, "").with_error_message(None);
+        return DeleteTopicsResponse::default().with_responses(given.into_iter().map(failed).collect());
+    }
     let given = refuse_doubles(given);
     if !context.settings.delete_topics {
         let code = if asked.version < 3 { ErrorCode::InvalidRequest } else { ErrorCode::TopicDeletionDisabled };

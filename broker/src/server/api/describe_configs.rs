@@ -1,10 +1,12 @@
-//! DescribeConfigs (32), versions 1 to 4: configs of topics and brokers.
+//! DescribeConfigs (32), versions 1 to 4: configs of topics, brokers and groups.
 //!
-//! Version 3 adds the type and, where asked for, the documentation of each key. Topics and brokers are described from the
-//! one table of `config::kafka_keys`.
+//! Version 3 adds the type and, where asked for, the documentation of each key. All are described from the one table of
+//! `config::kafka_keys`.
 
+use super::config_change::{BROKER, GROUP, TOPIC};
+use super::errors::INVALID_REQUEST;
 use super::{Asked, text};
-use crate::config::kafka_keys::{Entry, describe_broker, describe_topic};
+use crate::config::kafka_keys::{Entry, describe_broker, describe_cluster, describe_group, describe_topic};
 use millrace_metadata::check_topic_name;
 use millrace_protocol::ErrorCode;
 use millrace_protocol::messages::DescribeConfigsRequest;
@@ -12,9 +14,7 @@ use millrace_protocol::messages::describe_configs_request::DescribeConfigsResour
 use millrace_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
 };
-
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
+use std::collections::BTreeMap;
 
 pub(super) async fn handle(asked: Asked, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
     let results = request.resources.iter().map(|resource| {
@@ -41,21 +41,22 @@ fn entries(asked: &Asked, resource: &DescribeConfigsResource) -> Result<Vec<Entr
     let context = &asked.context;
     let name = resource.resource_name.as_str();
     let broken = |error: crate::config::kafka_keys::KeyError| (ErrorCode::InvalidConfig, error.to_string());
+    let image = context.cluster.image();
+    let keys = context.keys_in(&image);
     match resource.resource_type {
         TOPIC => {
             if let Err(fault) = check_topic_name(name) {
                 return Err((ErrorCode::InvalidTopicException, format!("Topic name is invalid: {fault}")));
             }
-            let image = context.cluster.image();
             let Some(topic) = image.topic(name) else {
                 return Err((ErrorCode::UnknownTopicOrPartition, String::new()));
             };
-            describe_topic(&topic.config, &context.keys).map_err(broken)
+            describe_topic(&topic.config, &keys).map_err(broken)
         }
-        // Without a name: what is set for all brokers while they run, which is nothing yet.
-        BROKER if name.is_empty() => Ok(Vec::new()),
+        // Without a name: what is set for all brokers while they run.
+        BROKER if name.is_empty() => Ok(describe_cluster(image.cluster_config())),
         BROKER => match name.parse::<i32>() {
-            Ok(id) if id == context.node.get() => describe_broker(&context.keys, &context.facts).map_err(broken),
+            Ok(id) if id == context.node.get() => describe_broker(&keys, &context.facts).map_err(broken),
             Ok(id) => {
                 let own = context.node;
                 let reason = format!("Unexpected broker id, expected {own} or empty string, but received {id}");
@@ -63,7 +64,9 @@ fn entries(asked: &Asked, resource: &DescribeConfigsResource) -> Result<Vec<Entr
             }
             Err(_) => Err((ErrorCode::InvalidRequest, format!("Broker id must be an integer, but it is: {name}"))),
         },
-        other => Err((ErrorCode::InvalidRequest, format!("Unsupported resource type: {other}"))),
+        GROUP if name.is_empty() => Err((ErrorCode::InvalidRequest, "Group name must not be empty".to_owned())),
+        GROUP => describe_group(image.group_config(name).unwrap_or(&BTreeMap::new()), &keys).map_err(broken),
+        _ => Err((ErrorCode::InvalidRequest, INVALID_REQUEST.to_owned())),
     }
 }
 

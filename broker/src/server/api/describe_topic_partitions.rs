@@ -3,7 +3,7 @@
 //! Topics come sorted by name. A page holds as many partitions as the client and `max.request.partition.size.limit`
 //! allow; where it ends before the topics do, `next_cursor` says where the next begins.
 
-use super::metadata::TOPIC_OPERATIONS;
+use super::metadata::{NOT_ASKED, TOPIC_OPERATIONS};
 use super::{Asked, text};
 use millrace_metadata::{Image, Partition, Topic};
 use millrace_model::{NodeId, PartitionId};
@@ -26,7 +26,7 @@ pub(super) async fn handle(asked: Asked, request: DescribeTopicPartitionsRequest
         None => ("", 0),
     };
     if !request.topics.is_empty() && !from_topic.is_empty() && !names.contains(from_topic) {
-        let refused = names.iter().map(|name| refused(name, ErrorCode::InvalidRequest));
+        let refused = names.iter().map(|name| refused(name, ErrorCode::InvalidRequest, NOT_ASKED));
         return DescribeTopicPartitionsResponse::default().with_topics(refused.collect());
     }
     let limit = asked.context.settings.describe_partitions_limit;
@@ -69,14 +69,14 @@ fn missing(name: &str) -> DescribeTopicPartitionsResponseTopic {
         Ok(()) => ErrorCode::UnknownTopicOrPartition,
         Err(_) => ErrorCode::InvalidTopicException,
     };
-    refused(name, error)
+    refused(name, error, TOPIC_OPERATIONS)
 }
 
-fn refused(name: &str, error: ErrorCode) -> DescribeTopicPartitionsResponseTopic {
+fn refused(name: &str, error: ErrorCode, operations: i32) -> DescribeTopicPartitionsResponseTopic {
     DescribeTopicPartitionsResponseTopic::default()
         .with_error_code(error.code())
         .with_name(Some(TopicName(text(name))))
-        .with_topic_authorized_operations(TOPIC_OPERATIONS)
+        .with_topic_authorized_operations(operations)
 }
 
 fn describe(image: &Image, topic: &Topic, page: &[(PartitionId, &Partition)]) -> DescribeTopicPartitionsResponseTopic {

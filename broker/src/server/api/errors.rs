@@ -7,13 +7,19 @@ use millrace_model::BatchError;
 use millrace_protocol::ErrorCode;
 use millrace_storage::{ProducerError, ReadError, StorageError};
 
+/// What Kafka says of a request that it refuses without a reason of its own.
+pub(super) const INVALID_REQUEST: &str = "This most likely occurs because of a request being malformed by the client library or the message was sent to an \
+     incompatible broker. See the broker logs for more details.";
+
 /// The code of a batch that was not appended.
 pub(super) fn append(error: &AppendError) -> ErrorCode {
     match error {
         AppendError::NotLeader => ErrorCode::NotLeaderOrFollower,
         AppendError::Corrupt(error) => batch(error),
         AppendError::TooLarge { .. } => ErrorCode::MessageTooLarge,
-        AppendError::Invalid { .. } => ErrorCode::InvalidRecord,
+        AppendError::Invalid { .. } | AppendError::Malformed { .. } => ErrorCode::InvalidRecord,
+        // Kafka has no code for records that it cannot unfold: what it throws then is nobody's.
+        AppendError::Undecodable(_) => ErrorCode::UnknownServerError,
         AppendError::InvalidTimestamp { .. } => ErrorCode::InvalidTimestamp,
         AppendError::Producer(ProducerError::Fenced { .. }) => ErrorCode::InvalidProducerEpoch,
         AppendError::Producer(ProducerError::OutOfOrder { .. }) => ErrorCode::OutOfOrderSequenceNumber,
@@ -56,7 +62,9 @@ pub(super) fn apply(error: &ApplyError) -> ErrorCode {
         ApplyError::TopicName(_) | ApplyError::TopicCollides { .. } => ErrorCode::InvalidTopicException,
         ApplyError::UnknownTopic { .. } => ErrorCode::UnknownTopicOrPartition,
         ApplyError::UnknownTopicId { .. } => ErrorCode::UnknownTopicId,
-        ApplyError::PartitionsNotPositive { .. } | ApplyError::PartitionsNotMore { .. } => ErrorCode::InvalidPartitions,
+        ApplyError::PartitionsNotPositive { .. }
+        | ApplyError::PartitionsNotMore { .. }
+        | ApplyError::PartitionsThere { .. } => ErrorCode::InvalidPartitions,
         ApplyError::TooManyPartitions { .. } => ErrorCode::PolicyViolation,
         ApplyError::ReplicationNotPositive { .. } | ApplyError::NotEnoughBrokers { .. } => {
             ErrorCode::InvalidReplicationFactor

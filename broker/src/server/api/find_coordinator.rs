@@ -4,6 +4,7 @@
 //! - The topic behind the coordinator is created by the first who asks.
 
 use super::Asked;
+use super::errors::INVALID_REQUEST;
 use super::group_wire::{code, text};
 use millrace_protocol::messages::find_coordinator_response::Coordinator;
 use millrace_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
@@ -47,7 +48,7 @@ async fn find(asked: &Asked, key_type: i8, key: &StrBytes) -> Coordinator {
         GROUP => {}
         TRANSACTION => return nowhere(ErrorCode::CoordinatorNotAvailable, "transactions are not served"),
         SHARE => return nowhere(ErrorCode::InvalidRequest, ""),
-        _ => return nowhere(ErrorCode::InvalidRequest, "the coordinator's type is not known"),
+        _ => return nowhere(ErrorCode::InvalidRequest, INVALID_REQUEST),
     }
     let node = match asked.context.groups.coordinator_of(key).await {
         Ok(node) => node,

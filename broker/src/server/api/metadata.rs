@@ -25,6 +25,11 @@ pub(super) const NOT_ASKED: i32 = i32::MIN;
 
 pub(super) async fn handle(asked: Asked, request: MetadataRequest) -> MetadataResponse {
     let context = &asked.context;
+    if asked.version < 12
+        && request.topics.iter().flatten().any(|topic| topic.name.is_none() || !topic.topic_id.is_nil())
+    {
+        return refuse(&request);
+    }
     let mut failed = BTreeMap::new();
     let auto = request.allow_auto_topic_creation && context.settings.auto_create_topics;
     if auto && let Some(topics) = &request.topics {
@@ -62,6 +67,21 @@ pub(super) async fn handle(asked: Asked, request: MetadataRequest) -> MetadataRe
         .with_controller_id(BrokerId(controller(context)))
         .with_topics(topics)
         .with_cluster_authorized_operations(if cluster { CLUSTER_OPERATIONS } else { NOT_ASKED })
+}
+
+/// Ids stand in the layout from version 10 on, but may be asked for from 12 on.
+fn refuse(request: &MetadataRequest) -> MetadataResponse {
+    let topics = request.topics.iter().flatten().map(|topic| {
+        MetadataResponseTopic::default()
+            .with_error_code(ErrorCode::InvalidRequest.code())
+            .with_name(Some(topic.name.clone().unwrap_or_default()))
+            .with_topic_id(topic.topic_id)
+            .with_topic_authorized_operations(NOT_ASKED)
+    });
+    MetadataResponse::default()
+        .with_controller_id(BrokerId(-1))
+        .with_topics(topics.collect())
+        .with_cluster_authorized_operations(NOT_ASKED)
 }
 
 /// The broker to send administration to: any, for all of them pass it on.

@@ -7,25 +7,31 @@
 //! pub(super) async fn handle(asked: Asked, request: HeartbeatRequest) -> HeartbeatResponse
 //! ```
 //!
-//! and stands in the table as `typed!(heartbeat)`. Only Produce and Fetch take the [`Call`] itself and write their answers
+//! and stands in the table as `typed!(heartbeat)`. Only Produce, Fetch and DescribeLogDirs take the [`Call`] itself and write their answers
 //! by hand.
 
+mod alter_configs;
 mod api_versions;
+mod config_change;
+mod create_partitions;
 mod create_topics;
 mod delete_groups;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod describe_log_dirs;
 mod describe_topic_partitions;
 mod errors;
 mod fetch;
 mod find_coordinator;
 mod group_wire;
 mod heartbeat;
+mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod metadata;

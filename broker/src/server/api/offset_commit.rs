@@ -12,16 +12,19 @@ use millrace_model::{LeaderEpoch, Offset, PartitionId, TopicId};
 use millrace_protocol::messages::offset_commit_request::OffsetCommitRequestTopic;
 use millrace_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
 use millrace_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse, TopicName};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(super) async fn handle(asked: Asked, request: OffsetCommitRequest) -> OffsetCommitResponse {
     let version = asked.version;
     let image = asked.context.cluster.image();
-    let mut outcomes = Vec::with_capacity(request.topics.len());
+    let mut outcomes = Outcomes::default();
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let (refused, known) = sort_out(&image, topic, version);
-        outcomes.push(refused);
+        if !refused.partitions.is_empty() {
+            outcomes.add(refused);
+        }
         topics.extend(known);
     }
     if !topics.is_empty() {
@@ -35,14 +38,27 @@ pub(super) async fn handle(asked: Asked, request: OffsetCommitRequest) -> Offset
             topics: topics.clone(),
         };
         let stored = asked.context.groups.commit(commit).await.unwrap_or_else(|error| refuse_all(topics, error));
-        for topic in stored {
-            let place = outcomes.iter_mut().find(|outcome| outcome.name == topic.name && outcome.id == topic.id);
-            if let Some(place) = place {
-                place.partitions.extend(topic.partitions);
-            }
+        stored.into_iter().for_each(|topic| outcomes.add(topic));
+    }
+    OffsetCommitResponse::default().with_topics(outcomes.topics.into_iter().map(|topic| wire(topic, version)).collect())
+}
+
+/// Each topic once, however often the request names it: what is refused stands first.
+#[derive(Default)]
+struct Outcomes {
+    topics: Vec<TopicOutcome>,
+    places: BTreeMap<(Arc<str>, TopicId), usize>,
+}
+
+impl Outcomes {
+    fn add(&mut self, topic: TopicOutcome) {
+        let next = self.topics.len();
+        let place = *self.places.entry((Arc::clone(&topic.name), topic.id)).or_insert(next);
+        match self.topics.get_mut(place) {
+            Some(known) => known.partitions.extend(topic.partitions),
+            None => self.topics.push(topic),
         }
     }
-    OffsetCommitResponse::default().with_topics(outcomes.into_iter().map(|topic| wire(topic, version)).collect())
 }
 
 /// The partitions of a topic that are refused, and what is left to store.

@@ -23,6 +23,11 @@ use std::sync::Arc;
 
 /// zstd's number among the codecs.
 const ZSTD: i16 = 4;
+/// Where a batch says its format.
+const MAGIC_AT: usize = 16;
+/// Where the lower half of its attributes is, and the bit there of a batch in a transaction.
+const ATTRIBUTES_AT: usize = 22;
+const TRANSACTIONAL: u8 = 0x10;
 
 /// One partition of the request on its way.
 enum Pending {
@@ -50,16 +55,22 @@ impl Failure {
     fn of(error: AppendError, log_start: Offset) -> Self {
         let code = errors::append(&error);
         let log_start = match error {
-            AppendError::Invalid { .. } | AppendError::InvalidTimestamp { .. } | AppendError::Producer(_) => {
-                Some(log_start)
-            }
+            AppendError::Invalid { .. }
+            | AppendError::InvalidTimestamp { .. }
+            | AppendError::Malformed { .. }
+            | AppendError::Undecodable(_)
+            | AppendError::Producer(_) => Some(log_start),
             _ => None,
         };
         match error {
             AppendError::Invalid { records, message } | AppendError::InvalidTimestamp { records, message } => {
                 Self { error: code, records, message: Some(message), current_leader: None, log_start }
             }
-            error => Self { log_start, ..Self::new(code, Some(&error.to_string())) },
+            // Kafka says more than the code only where single records are at fault.
+            error => {
+                tracing::debug!(%error, "a batch is refused");
+                Self { log_start, ..Self::new(code, None) }
+            }
         }
     }
 }
@@ -87,6 +98,9 @@ pub(super) fn handle(context: &Arc<Context>, call: Call) -> Answer {
         Ok(request) => request,
         Err(error) => return refuse(format!("Produce version {version}: {error}")),
     };
+    let has_id = request.transactional_id.is_some();
+    let whole = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+    let whole = whole.filter_map(|data| data.records.as_deref()).find_map(|batch| whole_request(batch, has_id));
     let general = if !matches!(request.acks, -1..=1) {
         Some(Failure::new(ErrorCode::InvalidRequiredAcks, None))
     } else if request.transactional_id.is_some() {
@@ -94,7 +108,10 @@ pub(super) fn handle(context: &Arc<Context>, call: Call) -> Answer {
     } else {
         None
     };
-    let topics = request.topic_data.into_iter().map(|topic| append_topic(context, version, topic, general.as_ref()));
+    let topics = request.topic_data.into_iter().map(|topic| match &whole {
+        None => append_topic(context, version, request.acks, topic, general.as_ref()),
+        Some(failure) => refuse_topic(topic, failure),
+    });
     let asked = Asked {
         topics: topics.collect(),
         context: Arc::clone(context),
@@ -111,7 +128,33 @@ pub(super) fn handle(context: &Arc<Context>, call: Call) -> Answer {
     }
 }
 
-fn append_topic(context: &Context, version: i16, data: TopicProduceData, general: Option<&Failure>) -> AskedTopic {
+/// What makes a batch end the whole request, whatever else it says.
+fn whole_request(batch: &[u8], has_transactional_id: bool) -> Option<Failure> {
+    match batch.get(MAGIC_AT).map(|byte| i8::from_be_bytes([*byte])) {
+        Some(2) if !has_transactional_id && batch.get(ATTRIBUTES_AT).is_some_and(|bits| bits & TRANSACTIONAL != 0) => {
+            Some(Failure::new(ErrorCode::TransactionalIdAuthorizationFailed, None))
+        }
+        None | Some(0..=2) => None,
+        Some(magic) => {
+            Some(Failure::new(ErrorCode::CorruptMessage, Some(&format!("Invalid magic found in record: {magic}"))))
+        }
+    }
+}
+
+fn refuse_topic(data: TopicProduceData, failure: &Failure) -> AskedTopic {
+    let refused =
+        |index| (PartitionId::new(index), Pending::Done(Err(Failure::new(failure.error, failure.message.as_deref()))));
+    let partitions = data.partition_data.iter().map(|partition| refused(partition.index)).collect();
+    AskedTopic { id: TopicId::new(data.topic_id), name: data.name, partitions }
+}
+
+fn append_topic(
+    context: &Context,
+    version: i16,
+    acks: i16,
+    data: TopicProduceData,
+    general: Option<&Failure>,
+) -> AskedTopic {
     let id = TopicId::new(data.topic_id);
     let topic = if version >= 13 { context.partitions.topic(id) } else { context.partitions.topic_named(&data.name) };
     let partitions = data.partition_data.into_iter().map(|partition| {
@@ -120,7 +163,7 @@ fn append_topic(context: &Context, version: i16, data: TopicProduceData, general
             Some(failure) if topic.is_some() => {
                 Pending::Done(Err(Failure::new(failure.error, failure.message.as_deref())))
             }
-            _ => append(context, version, id, topic.as_deref(), index, partition.records),
+            _ => append(context, (version, acks), id, topic.as_deref(), index, partition.records),
         };
         (index, pending)
     });
@@ -129,7 +172,7 @@ fn append_topic(context: &Context, version: i16, data: TopicProduceData, general
 
 fn append(
     context: &Context,
-    version: i16,
+    (version, acks): (i16, i16),
     id: TopicId,
     topic: Option<&TopicPartitions>,
     index: PartitionId,
@@ -142,10 +185,24 @@ fn append(
         Ok(batch) => batch,
         Err(failure) => return Pending::Done(Err(failure)),
     };
+    if acks == -1 && !enough_in_sync(context, handle) {
+        let failure = Failure::new(ErrorCode::NotEnoughReplicas, None);
+        return Pending::Done(Err(Failure { log_start: Some(handle.log_start()), ..failure }));
+    }
     match handle.append(batch, Origin::Client).now() {
         Ok(outcome) => Pending::Done(outcome.map_err(|error| Failure::of(error, handle.log_start()))),
         Err(append) => Pending::Waiting(append, handle.clone()),
     }
+}
+
+/// Holds `min.insync.replicas` against the replicas in sync; nobody asks for more than there are.
+fn enough_in_sync(context: &Context, handle: &PartitionHandle) -> bool {
+    let wanted = usize::try_from(handle.settings().min_insync_replicas).unwrap_or(usize::MAX);
+    if wanted <= 1 {
+        return true;
+    }
+    let image = context.cluster.image();
+    image.partition(handle.id()).is_none_or(|(_, facts)| facts.isr.len() >= wanted.min(facts.replicas.len()))
 }
 
 /// Why this node does not have the partition.
@@ -175,19 +232,16 @@ fn elsewhere(
 
 /// The batch of a partition: there must be one and only one, and its codec must be known to clients of this version.
 fn only_batch(version: i16, mut records: Bytes) -> Result<Batch, Failure> {
-    let batch = Batch::split_from(&mut records)
-        .map_err(|error| Failure::new(errors::batch(&error), Some(&error.to_string())))?;
+    let batch = Batch::split_from(&mut records).map_err(|error| Failure::new(errors::batch(&error), None))?;
     if !records.is_empty() {
-        let reason = "Produce requests may contain exactly one record batch per partition";
-        return Err(Failure::new(ErrorCode::InvalidRecord, Some(reason)));
+        return Err(Failure::new(ErrorCode::InvalidRecord, None));
     }
-    if version < 7 && batch.header().attributes.codec() == ZSTD {
-        let reason = "Produce requests before version 7 may not use zstd";
-        return Err(Failure::new(ErrorCode::UnsupportedCompressionType, Some(reason)));
-    }
-    if batch.header().attributes.is_control() {
-        let reason = "Produce requests may not contain control batches";
-        return Err(Failure::new(ErrorCode::InvalidRecord, Some(reason)));
+    match batch.header().attributes.codec() {
+        _ if version >= 7 => {}
+        ZSTD => return Err(Failure::new(ErrorCode::UnsupportedCompressionType, None)),
+        // Looking for zstd, Kafka stumbles here already.
+        5.. => return Err(Failure::new(ErrorCode::UnknownServerError, None)),
+        _ => {}
     }
     // A request with a transactional id does not come this far yet.
     if batch.header().attributes.is_transactional() {

@@ -1,9 +1,10 @@
 //! The table of served requests.
 
 use super::{
-    Call, Context, answer, api_versions, create_topics, delete_groups, delete_topics, describe_cluster,
-    describe_configs, describe_groups, describe_topic_partitions, fetch, find_coordinator, heartbeat, init_producer_id,
-    join_group, leave_group, list_groups, list_offsets, metadata, offset_commit, offset_delete, offset_fetch,
+    Call, Context, alter_configs, answer, api_versions, create_partitions, create_topics, delete_groups, delete_topics,
+    describe_cluster, describe_configs, describe_groups, describe_log_dirs, describe_topic_partitions, fetch,
+    find_coordinator, heartbeat, incremental_alter_configs, init_producer_id, join_group, leave_group,
+    list_config_resources, list_groups, list_offsets, metadata, offset_commit, offset_delete, offset_fetch,
     offset_for_leader_epoch, produce, sync_group,
 };
 use crate::server::service::Answer;
@@ -28,7 +29,7 @@ pub enum Resource {
     Topic,
     /// Each group that the request names.
     Group,
-    /// The topic or the broker that a config belongs to.
+    /// The topic, the group or the broker that a config belongs to.
     Config,
 }
 
@@ -42,6 +43,8 @@ pub enum Operation {
     Delete,
     Describe,
     DescribeConfigs,
+    Alter,
+    AlterConfigs,
     IdempotentWrite,
 }
 
@@ -131,8 +134,13 @@ pub const TABLE: &[Api] = &[
     api(ApiKey::InitProducerId, Authenticated, Needs(Operation::IdempotentWrite, Resource::Cluster), Quota::Request, typed!(init_producer_id)),
     api(ApiKey::OffsetForLeaderEpoch, Authenticated, Needs(Operation::Describe, Resource::Topic), Quota::Request, typed!(offset_for_leader_epoch)),
     api(ApiKey::DescribeConfigs, Authenticated, Needs(Operation::DescribeConfigs, Resource::Config), Quota::Request, typed!(describe_configs)),
+    api(ApiKey::AlterConfigs, Authenticated, Needs(Operation::AlterConfigs, Resource::Config), Quota::Request, typed!(alter_configs)),
+    api(ApiKey::DescribeLogDirs, Authenticated, Needs(Operation::Describe, Resource::Cluster), Quota::Request, describe_log_dirs::handle),
+    api(ApiKey::CreatePartitions, Authenticated, Needs(Operation::Alter, Resource::Topic), Quota::ControllerMutation, typed!(create_partitions)),
     api(ApiKey::DeleteGroups, Authenticated, Needs(Operation::Delete, Resource::Group), Quota::Request, typed!(delete_groups)),
+    api(ApiKey::IncrementalAlterConfigs, Authenticated, Needs(Operation::AlterConfigs, Resource::Config), Quota::Request, typed!(incremental_alter_configs)),
     api(ApiKey::OffsetDelete, Authenticated, Needs(Operation::Delete, Resource::Group), Quota::Request, typed!(offset_delete)),
     api(ApiKey::DescribeCluster, Authenticated, Needs(Operation::Describe, Resource::Cluster), Quota::Request, typed!(describe_cluster)),
+    api(ApiKey::ListConfigResources, Authenticated, Needs(Operation::DescribeConfigs, Resource::Cluster), Quota::Request, typed!(list_config_resources)),
     api(ApiKey::DescribeTopicPartitions, Authenticated, Needs(Operation::Describe, Resource::Topic), Quota::Request, typed!(describe_topic_partitions)),
 ];

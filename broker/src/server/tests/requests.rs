@@ -326,7 +326,10 @@ async fn topics_are_created_checked_and_deleted() {
     let good = &created.topics[0];
     assert_eq!((good.num_partitions, good.replication_factor), (2, 1));
     assert!(good.configs.as_ref().is_some_and(|configs| configs.len() > 20));
-    let again = client.ask(&CreateTopicsRequest::default().with_topics(vec![topic("good", 2)])).await.unwrap();
+    let again = client
+        .ask(&CreateTopicsRequest::default().with_timeout_ms(1000).with_topics(vec![topic("good", 2)]))
+        .await
+        .unwrap();
     assert_eq!(codes(&again), [ErrorCode::TopicAlreadyExists.code()]);
 
     let state = delete_topics_request::DeleteTopicState::default();
@@ -440,7 +443,7 @@ async fn topics_come_and_go_in_every_version() {
     for version in 2..=7 {
         let topic =
             CreatableTopic::default().with_name(name("orders")).with_num_partitions(1).with_replication_factor(1);
-        let request = CreateTopicsRequest::default().with_topics(vec![topic]);
+        let request = CreateTopicsRequest::default().with_timeout_ms(1000).with_topics(vec![topic]);
         for expected in [0, 36] {
             let sent = client.send_version(version, &request).await.unwrap();
             let answer = client.receive(sent).await.unwrap();
@@ -449,8 +452,8 @@ async fn topics_come_and_go_in_every_version() {
         let delete = (version - 1).min(6);
         let state = delete_topics_request::DeleteTopicState::default().with_name(Some(name("orders")));
         let request = match delete {
-            6 => DeleteTopicsRequest::default().with_topics(vec![state]),
-            _ => DeleteTopicsRequest::default().with_topic_names(vec![name("orders")]),
+            6 => DeleteTopicsRequest::default().with_timeout_ms(1000).with_topics(vec![state]),
+            _ => DeleteTopicsRequest::default().with_timeout_ms(1000).with_topic_names(vec![name("orders")]),
         };
         for expected in [0, 3] {
             let sent = client.send_version(delete, &request).await.unwrap();

@@ -68,6 +68,11 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// What tells one boot of the machine from the next; `None` where that is not known.
     fn boot_id(&self) -> Option<String>;
 
+    /// The bytes of the volume that a name is on, and those of them that are free for us.
+    fn space(&self, _path: &Path) -> io::Result<(u64, u64)> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// All bytes of a file that is at most `limit` long.
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         let file = self.open(path, Open::Read)?;

@@ -38,6 +38,11 @@ impl Disk for OsDisk {
         Ok(Arc::new(OsFile(fd.into())))
     }
 
+    fn space(&self, path: &Path) -> io::Result<(u64, u64)> {
+        let volume = rustix::fs::statvfs(path)?;
+        Ok((volume.f_blocks.saturating_mul(volume.f_frsize), volume.f_bavail.saturating_mul(volume.f_frsize)))
+    }
+
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         std::fs::create_dir(path)
     }
