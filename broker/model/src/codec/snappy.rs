@@ -23,6 +23,9 @@ pub(super) fn decompress(from: &[u8], limit: usize, out: &mut Vec<u8>) -> Result
 
 /// Walks the blocks without unfolding them; a raw one, which has no frame, by its elements.
 pub(super) fn check(from: &[u8]) -> Result<(), CodecError> {
+    if from.is_empty() {
+        return Err(malformed(Compression::Snappy, "there is no block"));
+    }
     if from.starts_with(&MAGIC) {
         return each_block(from, |one| unfolded_len(one).map(drop));
     }
