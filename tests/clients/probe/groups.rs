@@ -6,12 +6,14 @@ use bytes::Bytes;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
 use kafka_protocol::messages::{
-    DescribeGroupsRequest, FindCoordinatorRequest, GroupId, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest,
-    ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest, SyncGroupRequest,
+    DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest, GroupId, HeartbeatRequest, JoinGroupRequest,
+    LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
+    SyncGroupRequest,
 };
 
 use super::topics::name;
@@ -171,6 +173,38 @@ pub fn commits(pair: &mut Pair) {
             answer.groups.sort_by(|a, b| a.group_id.cmp(&b.group_id));
         },
     );
+}
+
+/// OffsetDelete and DeleteGroups, last of the groups' because they take away what was committed.
+pub fn deletions(pair: &mut Pair) {
+    for (case, id, topic, partitions) in [
+        ("some", "probe-commits", "alpha", vec![0, 1, 9]),
+        ("an unknown topic", "probe-commits", "nowhere", vec![0]),
+        ("no partitions", "probe-commits", "alpha", vec![]),
+        ("of nobody", "nobody", "alpha", vec![0]),
+        ("without a group", "", "alpha", vec![0]),
+    ] {
+        pair.ask::<OffsetDeleteRequest>(&format!("OffsetDelete, {case}"), |_| {
+            let one = |index: &i32| OffsetDeleteRequestPartition::default().with_partition_index(*index);
+            let asked = OffsetDeleteRequestTopic::default()
+                .with_name(name(topic))
+                .with_partitions(partitions.iter().map(one).collect());
+            OffsetDeleteRequest::default().with_group_id(group(id)).with_topics(vec![asked])
+        });
+    }
+    for (case, ids) in [
+        ("none", vec![]),
+        ("nobody", vec!["nobody"]),
+        ("without a name", vec![""]),
+        ("twice", vec!["nobody", "nobody"]),
+        ("that is there, then gone", vec!["probe-commits", "nobody"]),
+    ] {
+        pair.ask_tidy::<DeleteGroupsRequest>(
+            &format!("DeleteGroups, {case}"),
+            |_| DeleteGroupsRequest::default().with_groups_names(ids.iter().map(|id| group(id)).collect()),
+            |answer| answer.results.sort_by(|a, b| a.group_id.cmp(&b.group_id)),
+        );
+    }
 }
 
 fn offset_fetch(version: i16, id: &str, topics: Option<&[(&str, Vec<i32>)]>) -> OffsetFetchRequest {
