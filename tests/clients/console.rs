@@ -133,3 +133,31 @@ fn the_api_version_tool_understands_the_broker() {
         assert!(text.lines().any(|line| line.contains(api) && line.contains("usable")), "{api} in {text}");
     }
 }
+
+#[test]
+fn the_console_consumer_in_a_consumer_group_is_described_by_the_group_tool() {
+    let Some(client) = millrace_tests::shared::client(Library::Librdkafka) else { return };
+    let Some(mut consumer) = tool(CONSUMER) else { return };
+    let mut client = client;
+    client.create("console-group", 2, json!({}));
+    let records: Vec<Record> =
+        (0..20).map(|i| Record::new(None, Some(format!("v{i}").as_bytes()), 1_000 + i)).collect();
+    assert!(client.produce("console-group", "none", &records).iter().all(Result::is_ok));
+    consumer.args(["--topic", "console-group", "--group", "console-group", "--from-beginning"]);
+    consumer.args(["--max-messages", "20", "--timeout-ms", "30000"]);
+    consumer.args(["--command-property", "group.protocol=consumer"]);
+    assert_eq!(tools::stdout(&mut consumer).lines().count(), 20);
+    let groups = |args: &[&str]| {
+        let mut command = tool("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand").expect("found before");
+        tools::stdout(command.args(args))
+    };
+    let listed = groups(&["--list", "--type"]);
+    let line = listed.lines().find(|line| line.starts_with("console-group")).unwrap_or_default();
+    assert!(line.to_lowercase().contains("consumer"), "{listed}");
+    let state = groups(&["--describe", "--group", "console-group", "--state"]);
+    assert!(state.contains("uniform") && state.contains("Empty"), "{state}");
+    let offsets = groups(&["--describe", "--group", "console-group"]);
+    assert!(offsets.contains("console-group"), "{offsets}");
+    groups(&["--delete", "--group", "console-group"]);
+    assert!(!groups(&["--list"]).lines().any(|line| line == "console-group"));
+}

@@ -1,4 +1,4 @@
-//! Classic consumer groups: members join, share the partitions, commit, leave, and others go on where they stopped.
+//! Consumer groups of both protocols: members join, share the partitions, commit, leave, and others go on where they stopped.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -20,9 +20,14 @@ struct Member {
 }
 
 impl Member {
-    fn join(mut client: Shared, name: &str, group: &str, topic: &str) -> Self {
-        client
-            .must(json!({"op": "join", "member": name, "group": group, "topic": topic, "session_timeout_ms": 10_000}));
+    /// `how` is what the command says beside the names.
+    fn join(mut client: Shared, name: &str, group: &str, topic: &str, how: &Value) -> Self {
+        let mut command =
+            json!({"op": "join", "member": name, "group": group, "topic": topic, "session_timeout_ms": 10_000});
+        for (key, value) in how.as_object().into_iter().flatten() {
+            command[key] = value.clone();
+        }
+        client.must(command);
         Self { client, name: name.to_owned(), assigned: Vec::new(), got: Vec::new() }
     }
 
@@ -76,21 +81,26 @@ fn values<'a>(seen: impl IntoIterator<Item = &'a Seen>) -> BTreeSet<Vec<u8>> {
     seen.into_iter().filter_map(|seen| seen.record.value.clone()).collect()
 }
 
-/// The whole life of a group whose first member speaks through one library and its second through another.
+/// The whole life of a classic group whose first member speaks through one library and its second through another.
 fn a_group_of(first: Library, second: Library) {
+    a_group_as("classic", (first, &Value::Null), (second, &Value::Null));
+}
+
+/// The same with members that join as they are told to.
+fn a_group_as(label: &str, (first, how_first): (Library, &Value), (second, how_second): (Library, &Value)) {
     let (Some(mut one), Some(two)) = (shared::client(first), shared::client(second)) else { return };
-    let topic = format!("group-{}-{}", first.name(), second.name());
+    let topic = format!("group-{label}-{}-{}", first.name(), second.name());
     one.create(&topic, PARTITIONS, json!({}));
     write(&mut one, &topic, "a", 40);
 
-    let mut a = Member::join(one, &format!("{topic}-a"), &topic, &topic);
+    let mut a = Member::join(one, &format!("{topic}-a"), &topic, &topic, how_first);
     poll_until(&mut [&mut a], "the first member has everything", |members| {
         members[0].assigned.len() == 4 && members[0].got.len() >= 40
     });
     a.commit();
     assert_eq!(a.committed(&topic), 40, "{topic}: what the first member committed");
 
-    let mut b = Member::join(two, &format!("{topic}-b"), &topic, &topic);
+    let mut b = Member::join(two, &format!("{topic}-b"), &topic, &topic, how_second);
     poll_until(&mut [&mut a, &mut b], "two partitions each", |members| {
         members.iter().all(|member| member.assigned.len() == 2)
     });
@@ -115,7 +125,7 @@ fn a_group_of(first: Library, second: Library) {
 
     // Whoever comes later goes on from the commits, and reads nothing twice.
     write(&mut one, &topic, "c", 8);
-    let mut c = Member::join(two, &format!("{topic}-c"), &topic, &topic);
+    let mut c = Member::join(two, &format!("{topic}-c"), &topic, &topic, how_second);
     poll_until(&mut [&mut c], "the later member has the third round", |members| members[0].got.len() >= 8);
     let expected: BTreeSet<Vec<u8>> = (0..8).map(|i| format!("c{i}").into_bytes()).collect();
     assert_eq!((c.got.len(), values(&c.got)), (8, expected), "{topic}: only what was not committed");
@@ -150,4 +160,76 @@ fn java_and_go_share_a_group() {
 #[test]
 fn librdkafka_and_python_share_a_group() {
     a_group_of(Library::Librdkafka, Library::Python);
+}
+
+#[test]
+fn java_members_share_a_group_of_the_consumer_protocol() {
+    let how = json!({"protocol": "consumer"});
+    a_group_as("consumer", (Library::Java, &how), (Library::Java, &how));
+}
+
+#[test]
+fn librdkafka_members_share_a_group_of_the_consumer_protocol() {
+    let how = json!({"protocol": "consumer"});
+    a_group_as("consumer", (Library::Librdkafka, &how), (Library::Librdkafka, &how));
+}
+
+#[test]
+fn java_and_librdkafka_share_a_group_of_the_consumer_protocol() {
+    let how = json!({"protocol": "consumer"});
+    a_group_as("consumer", (Library::Java, &how), (Library::Librdkafka, &how));
+}
+
+#[test]
+fn cooperative_members_share_a_classic_group() {
+    let how = json!({"cooperative": true});
+    a_group_as("cooperative", (Library::Java, &how), (Library::Java, &how));
+    a_group_as("cooperative", (Library::Librdkafka, &how), (Library::Librdkafka, &how));
+}
+
+#[test]
+fn a_classic_group_is_taken_over_by_a_member_of_the_consumer_protocol_and_taken_back() {
+    let how = json!({"protocol": "consumer"});
+    a_group_as("upgrade", (Library::Java, &Value::Null), (Library::Java, &how));
+    a_group_as("upgrade", (Library::Librdkafka, &json!({"cooperative": true})), (Library::Java, &how));
+}
+
+#[test]
+fn a_static_member_is_restarted_and_the_other_does_not_notice() {
+    for (label, how) in [("classic", json!({})), ("consumer", json!({"protocol": "consumer"}))] {
+        let Some(mut client) = shared::client(Library::Java) else { return };
+        let topic = format!("static-{label}");
+        client.create(&topic, PARTITIONS, json!({}));
+        let fixed = |instance: &str| {
+            let mut how = how.clone();
+            how["instance"] = json!(instance);
+            how
+        };
+        let mut a = Member::join(client, &format!("{topic}-a"), &topic, &topic, &fixed("one"));
+        let mut b = Member::join(client, &format!("{topic}-b"), &topic, &topic, &fixed("two"));
+        poll_until(&mut [&mut a, &mut b], "two partitions each", |members| {
+            members.iter().all(|member| member.assigned.len() == 2)
+        });
+        let (of_a, of_b) = (a.assigned.clone(), b.assigned.clone());
+        a.leave();
+        let mut a = Member::join(client, &format!("{topic}-a2"), &topic, &topic, &fixed("one"));
+        poll_until(&mut [&mut a, &mut b], "the static member is back", |members| {
+            assert!(members[1].assigned == of_b, "{label}: the other member lost its partitions");
+            members[0].assigned == of_a
+        });
+        a.leave();
+        b.leave();
+    }
+}
+
+#[test]
+fn an_expression_is_resolved_by_the_broker_and_follows_new_topics() {
+    let Some(mut client) = shared::client(Library::Java) else { return };
+    client.create("pattern-1", 1, json!({}));
+    let how = json!({"protocol": "consumer", "pattern": "pattern-[0-9]"});
+    let mut a = Member::join(client, "pattern-member", "pattern", "pattern-1", &how);
+    poll_until(&mut [&mut a], "the first topic", |members| members[0].assigned.len() == 1);
+    client.create("pattern-2", 1, json!({}));
+    poll_until(&mut [&mut a], "the second topic", |members| members[0].assigned.len() == 2);
+    a.leave();
 }

@@ -233,12 +233,19 @@ impl Librdkafka {
 
     fn join(&mut self, command: &Value) -> KafkaResult<Value> {
         let session = command["session_timeout_ms"].as_u64().unwrap_or(10_000).to_string();
-        let member = self.consumer(&[
-            ("group.id", text(command, "group")),
-            ("session.timeout.ms", &session),
-            ("heartbeat.interval.ms", "500"),
-            ("enable.auto.offset.store", "true"),
-        ])?;
+        let mut settings = vec![("group.id", text(command, "group")), ("enable.auto.offset.store", "true")];
+        if command["protocol"] == "consumer" {
+            settings.push(("group.protocol", "consumer"));
+        } else {
+            settings.extend([("session.timeout.ms", session.as_str()), ("heartbeat.interval.ms", "500")]);
+        }
+        if let Some(instance) = command["instance"].as_str() {
+            settings.push(("group.instance.id", instance));
+        }
+        if command["cooperative"] == true {
+            settings.push(("partition.assignment.strategy", "cooperative-sticky"));
+        }
+        let member = self.consumer(&settings)?;
         member.subscribe(&[text(command, "topic")])?;
         self.members.insert(text(command, "member").to_owned(), member);
         Ok(json!({}))

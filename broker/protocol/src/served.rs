@@ -63,6 +63,8 @@ served! {
     DeleteGroupsRequest = DeleteGroups,
     OffsetDeleteRequest = OffsetDelete,
     DescribeClusterRequest = DescribeCluster,
+    ConsumerGroupHeartbeatRequest = ConsumerGroupHeartbeat,
+    ConsumerGroupDescribeRequest = ConsumerGroupDescribe,
     DescribeTopicPartitionsRequest = DescribeTopicPartitions,
 }
 

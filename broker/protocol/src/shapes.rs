@@ -47,6 +47,8 @@ pub const fn shape_of(key: ApiKey) -> Option<Shape> {
         ApiKey::DeleteGroups => DELETE_GROUPS,
         ApiKey::OffsetDelete => OFFSET_DELETE,
         ApiKey::DescribeCluster => DESCRIBE_CLUSTER,
+        ApiKey::ConsumerGroupHeartbeat => CONSUMER_GROUP_HEARTBEAT,
+        ApiKey::ConsumerGroupDescribe => CONSUMER_GROUP_DESCRIBE,
         ApiKey::DescribeTopicPartitions => DESCRIBE_TOPIC_PARTITIONS,
         _ => return None,
     };
@@ -62,6 +64,11 @@ const LIST_GROUPS: Fields = fields(&[from(4, List(&Text)), from(5, List(&Text))]
 const API_VERSIONS: Fields = fields(&[from(3, Text), from(3, Text)]);
 
 const INIT_PRODUCER_ID: Fields = fields(&[TEXT, I32, from(3, Fixed(8)), from(3, Fixed(2))]);
+
+const CONSUMER_GROUP_HEARTBEAT: Fields =
+    fields(&[TEXT, TEXT, I32, TEXT, TEXT, I32, TEXTS, from(1, Text), TEXT, all(Structs(&fields(&[UUID, I32S])))]);
+
+const CONSUMER_GROUP_DESCRIBE: Fields = fields(&[TEXTS, BOOL]);
 
 const DELETE_GROUPS: Fields = fields(&[TEXTS]);
 

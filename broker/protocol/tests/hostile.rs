@@ -92,6 +92,8 @@ macro_rules! requests {
         $each!(DeleteGroupsRequest);
         $each!(OffsetDeleteRequest);
         $each!(DescribeClusterRequest);
+        $each!(ConsumerGroupHeartbeatRequest);
+        $each!(ConsumerGroupDescribeRequest);
         $each!(DescribeTopicPartitionsRequest);
     };
 }

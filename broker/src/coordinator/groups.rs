@@ -4,10 +4,11 @@
 //! coordinates it. The topic is created when somebody first looks for a coordinator. Shards are opened at start for
 //! partitions that hold something, and otherwise when they are first asked.
 
-use super::group::machine::{Reply, Request};
+use super::group::machine::{Images, Reply, Request};
 use super::group::{
-    FetchedTopic, GroupDescription, GroupError, GroupOptions, GroupOverview, Heartbeat, JoinGroup, JoinRefused, Joined,
-    LeaveGroup, Left, OffsetCommit, OffsetDelete, OffsetFetch, SyncGroup, Synced, TopicOutcome,
+    Beat, ConsumerGroupDescription, ConsumerHeartbeat, FetchedTopic, GroupDescription, GroupError, GroupOptions,
+    GroupOverview, Heartbeat, JoinGroup, JoinRefused, Joined, LeaveGroup, Left, OffsetCommit, OffsetDelete,
+    OffsetFetch, Refusal, SyncGroup, Synced, TopicOutcome,
 };
 use super::runtime::partition_log::PartitionLog;
 use super::runtime::shard::{Shard, ShardContext};
@@ -129,6 +130,29 @@ impl GroupCoordinator {
         }
     }
 
+    /// A member of a consumer group joins, stays or leaves.
+    ///
+    /// # Errors
+    /// Why not, in words where there are any.
+    pub async fn consumer_heartbeat(&self, beat: ConsumerHeartbeat) -> Result<Beat, Refusal> {
+        let group = Arc::clone(&beat.group);
+        match self.0.ask(&group, Request::ConsumerHeartbeat(Box::new(beat)), true).await {
+            Reply::ConsumerHeartbeat(outcome) => outcome,
+            _ => Err(GroupError::NotAvailable.into()),
+        }
+    }
+
+    /// Describes consumer groups, in the order asked.
+    pub async fn describe_consumer(&self, groups: Vec<Arc<str>>) -> Vec<ConsumerGroupDescription> {
+        let each = groups.into_iter().map(|group| async move {
+            match self.0.ask(&group.clone(), Request::DescribeConsumer(vec![group]), false).await {
+                Reply::DescribeConsumer(described) => described,
+                _ => Vec::new(),
+            }
+        });
+        futures::future::join_all(each).await.concat()
+    }
+
     /// Members leave.
     ///
     /// # Errors
@@ -215,6 +239,12 @@ impl GroupCoordinator {
     }
 }
 
+impl Images for ClusterHandle {
+    fn image(&self) -> Arc<Image> {
+        Self::image(self)
+    }
+}
+
 impl Inner {
     fn tasks(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
@@ -262,6 +292,7 @@ impl Inner {
             name: format!("{CONSUMER_OFFSETS}-{}", partition.index()).into(),
             log: Arc::new(PartitionLog::new(partition.clone(), Arc::clone(&self.context.offload))),
             options: self.context.options.clone(),
+            images: Arc::new(self.context.cluster.clone()),
             clock: Arc::clone(&self.context.clock),
             stop: self.stop.subscribe(),
         });

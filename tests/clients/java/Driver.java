@@ -25,6 +25,7 @@ import org.apache.kafka.clients.admin.TopicDescription;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.clients.consumer.SubscriptionPattern;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
@@ -246,11 +247,26 @@ public final class Driver {
     }
 
     private JsonNode join(JsonNode command) {
-        KafkaConsumer<byte[], byte[]> member = consumer(Map.of(
-            "group.id", command.get("group").asText(),
-            "session.timeout.ms", command.path("session_timeout_ms").asText("10000"),
-            "heartbeat.interval.ms", "500"));
-        member.subscribe(Set.of(command.get("topic").asText()));
+        Map<String, String> settings = new HashMap<>();
+        settings.put("group.id", command.get("group").asText());
+        if (command.path("protocol").asText().equals("consumer")) {
+            settings.put("group.protocol", "consumer");
+        } else {
+            settings.put("session.timeout.ms", command.path("session_timeout_ms").asText("10000"));
+            settings.put("heartbeat.interval.ms", "500");
+        }
+        if (command.hasNonNull("instance")) {
+            settings.put("group.instance.id", command.get("instance").asText());
+        }
+        if (command.path("cooperative").asBoolean()) {
+            settings.put("partition.assignment.strategy", "org.apache.kafka.clients.consumer.CooperativeStickyAssignor");
+        }
+        KafkaConsumer<byte[], byte[]> member = consumer(settings);
+        if (command.hasNonNull("pattern")) {
+            member.subscribe(new SubscriptionPattern(command.get("pattern").asText()));
+        } else {
+            member.subscribe(Set.of(command.get("topic").asText()));
+        }
         members.put(command.get("member").asText(), member);
         return JSON.createObjectNode();
     }

@@ -62,6 +62,19 @@ pub struct GroupSettings {
 }
 
 impl GroupSettings {
+    /// These settings, but for what a group's own configs say.
+    #[must_use]
+    pub fn over(self, configs: Option<&BTreeMap<String, String>>) -> Self {
+        let ms = |name: &str, otherwise| {
+            let value = configs.and_then(|configs| configs.get(name)).and_then(|value| value.trim().parse().ok());
+            value.map_or(otherwise, Duration::from_millis)
+        };
+        Self {
+            consumer_heartbeat_interval: ms("consumer.heartbeat.interval.ms", self.consumer_heartbeat_interval),
+            consumer_session_timeout: ms("consumer.session.timeout.ms", self.consumer_session_timeout),
+        }
+    }
+
     /// The settings of a group with these configs of its own (none for most groups) on a broker with these keys.
     ///
     /// # Errors

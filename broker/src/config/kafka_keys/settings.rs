@@ -268,6 +268,20 @@ pub(super) fn as_integer(name: &str, value: Value) -> Result<i64, KeyError> {
     }
 }
 
+/// The coordinator's own assignors; Kafka would load others by the name of their class.
+fn assignors(value: Value) -> Result<Vec<String>, KeyError> {
+    match value {
+        Value::List(names) if !names.is_empty() && names.iter().all(|name| name == "uniform" || name == "range") => {
+            Ok(names)
+        }
+        other => Err(KeyError::Invalid {
+            name: "group.consumer.assignors".to_owned(),
+            value: other.to_string(),
+            reason: "the assignors are uniform and range".to_owned(),
+        }),
+    }
+}
+
 fn as_flag(name: &str, value: Value) -> Result<bool, KeyError> {
     match value {
         Value::Bool(flag) => Ok(flag),
@@ -455,6 +469,18 @@ pub struct BrokerSettings {
     pub group_max_session_timeout: Duration,
     /// `group.max.size`.
     pub group_max_size: u32,
+    /// `group.consumer.session.timeout.ms`.
+    pub group_consumer_session_timeout: Duration,
+    /// `group.consumer.heartbeat.interval.ms`.
+    pub group_consumer_heartbeat_interval: Duration,
+    /// `group.consumer.max.size`.
+    pub group_consumer_max_size: u32,
+    /// `group.consumer.assignors`.
+    pub group_consumer_assignors: Vec<String>,
+    /// `group.consumer.assignment.interval.ms`.
+    pub group_consumer_assignment_interval: Duration,
+    /// `group.consumer.migration.policy`.
+    pub group_consumer_migration_policy: String,
     /// `offset.metadata.max.bytes`.
     pub offset_metadata_max_bytes: u32,
     /// `offsets.commit.timeout.ms`.
@@ -503,6 +529,12 @@ impl BrokerSettings {
             group_min_session_timeout: keys.unit("group.min.session.timeout.ms", 1)?,
             group_max_session_timeout: keys.unit("group.max.session.timeout.ms", 1)?,
             group_max_size: keys.u32("group.max.size")?,
+            group_consumer_session_timeout: keys.unit("group.consumer.session.timeout.ms", 1)?,
+            group_consumer_heartbeat_interval: keys.unit("group.consumer.heartbeat.interval.ms", 1)?,
+            group_consumer_max_size: keys.u32("group.consumer.max.size")?,
+            group_consumer_assignors: assignors(keys.required("group.consumer.assignors")?)?,
+            group_consumer_assignment_interval: keys.unit("group.consumer.assignment.interval.ms", 1)?,
+            group_consumer_migration_policy: keys.required("group.consumer.migration.policy")?.to_string(),
             offset_metadata_max_bytes: keys.u32("offset.metadata.max.bytes")?,
             offsets_commit_timeout: keys.unit("offsets.commit.timeout.ms", 1)?,
             offsets_retention: keys.unit("offsets.retention.minutes", 60_000)?,

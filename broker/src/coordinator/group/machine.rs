@@ -15,17 +15,19 @@
 //! - Every token handed in comes back in exactly one reply, in time.
 
 use super::classic::{ClassicGroup, State, Token};
+use super::consumer::ConsumerGroup;
 use super::offsets::{OffsetStore, StoredOffset};
-use super::records::GroupRecord;
+use super::records::{ConsumerRecord, GroupRecord};
 use super::timers::{Due, Key, Tick, Timers};
-use super::types::{
-    FetchedTopic, GroupDescription, GroupError, GroupOptions, GroupOverview, Heartbeat, JoinGroup, JoinRefused, Joined,
-    LeaveGroup, Left, OffsetCommit, OffsetDelete, OffsetFetch, SyncGroup, Synced, TopicOutcome,
-};
+use super::types::{GroupError, GroupOptions, JoinRefused};
 use bytes::Bytes;
+use millrace_metadata::Image;
 use millrace_model::{Offset, ProducerId, Timestamp};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
+
+pub use super::request::{Reply, Request};
 
 /// The time, twice: for records, and for deadlines.
 #[derive(Clone, Copy, Debug)]
@@ -36,82 +38,17 @@ pub struct Now {
     pub tick: Tick,
 }
 
-/// Anything the coordinator can be asked.
-#[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "each is named by its request type")]
-pub enum Request {
-    Join(Box<JoinGroup>),
-    Sync(SyncGroup),
-    Heartbeat(Heartbeat),
-    Leave(LeaveGroup),
-    Commit(OffsetCommit),
-    Fetch(OffsetFetch),
-    DeleteOffsets(OffsetDelete),
-    DeleteGroups(Vec<Arc<str>>),
-    List { states: Vec<String>, types: Vec<String> },
-    Describe(Vec<Arc<str>>),
-    TopicsDeleted(Vec<Arc<str>>),
-}
-
-impl Request {
-    /// Whether this may share an append with other commits.
-    pub const fn is_commit(&self) -> bool {
-        matches!(self, Self::Commit(_))
-    }
-
-    /// The answer that refuses it.
-    pub fn refused(&self, error: GroupError) -> Reply {
-        match self {
-            Self::Join(join) => Reply::Join(Err(JoinRefused { error, member_id: join.member_id.clone() })),
-            Self::Sync(_) => Reply::Sync(Err(error)),
-            // A heartbeat to a group that is being loaded is taken on trust.
-            Self::Heartbeat(_) if error == GroupError::Loading => Reply::Heartbeat(Ok(())),
-            Self::Heartbeat(_) => Reply::Heartbeat(Err(error)),
-            Self::Leave(_) => Reply::Leave(Err(error)),
-            Self::Commit(_) => Reply::Commit(Err(error)),
-            Self::Fetch(_) => Reply::Fetch(Err(error)),
-            Self::DeleteOffsets(_) => Reply::DeleteOffsets(Err(error)),
-            Self::DeleteGroups(groups) => {
-                Reply::DeleteGroups(groups.iter().map(|group| (Arc::clone(group), Some(error))).collect())
-            }
-            Self::List { .. } => Reply::List(Err(error)),
-            Self::Describe(groups) => Reply::Describe(groups.iter().map(|id| dead(id, error)).collect()),
-            Self::TopicsDeleted(_) => Reply::Done,
-        }
+impl Now {
+    /// The deadline that is so many milliseconds away.
+    pub fn after(self, ms: i32) -> Tick {
+        self.tick.saturating_add(u64::try_from(ms).unwrap_or_default())
     }
 }
 
-/// An answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is named by its request")]
-pub enum Reply {
-    Join(Result<Joined, JoinRefused>),
-    Sync(Result<Synced, GroupError>),
-    Heartbeat(Result<(), GroupError>),
-    Leave(Result<Vec<Left>, GroupError>),
-    Commit(Result<Vec<TopicOutcome>, GroupError>),
-    Fetch(Result<Vec<FetchedTopic>, GroupError>),
-    DeleteOffsets(Result<Vec<TopicOutcome>, GroupError>),
-    DeleteGroups(Vec<(Arc<str>, Option<GroupError>)>),
-    List(Result<Vec<GroupOverview>, GroupError>),
-    Describe(Vec<GroupDescription>),
-    Done,
-}
-
-impl Reply {
-    /// What is answered instead where the records could not be stored.
-    fn failed(self, error: GroupError) -> Self {
-        match self {
-            Self::Join(_) => Self::Join(Err(JoinRefused { error, member_id: String::new() })),
-            Self::Leave(_) => Self::Leave(Err(error)),
-            Self::Commit(_) => Self::Commit(Err(error)),
-            Self::DeleteOffsets(_) => Self::DeleteOffsets(Err(error)),
-            Self::DeleteGroups(groups) => {
-                Self::DeleteGroups(groups.into_iter().map(|(id, before)| (id, before.or(Some(error)))).collect())
-            }
-            other => other,
-        }
-    }
+/// Where the cluster's topics are looked up.
+pub trait Images: Send + Sync + fmt::Debug {
+    /// The facts as they are now.
+    fn image(&self) -> Arc<Image>;
 }
 
 /// What one request, or one deadline, leads to.
@@ -153,6 +90,8 @@ pub(super) enum Action {
     Create { group: Arc<str> },
     /// The leader's assignment.
     Assign { group: Arc<str>, generation: i32, assignment: BTreeMap<String, Bytes> },
+    /// A consumer group becomes a classic group, and may have to rebalance.
+    Downgrade { group: Arc<str>, rebalance: bool },
     /// A static member came back under a new id.
     Replace(Box<Replacement>),
 }
@@ -169,16 +108,64 @@ pub(super) struct Replacement {
     pub supports_skipping_assignment: bool,
 }
 
+/// The protocol a group speaks, with its members.
+#[derive(Debug)]
+pub(super) enum Kind {
+    Classic(Box<ClassicGroup>),
+    Consumer(Box<ConsumerGroup>),
+}
+
 /// A group and its offsets.
 #[derive(Debug)]
 pub(super) struct Group {
-    pub classic: ClassicGroup,
+    pub kind: Kind,
     pub offsets: OffsetStore,
+    /// The index of the metadata that a consumer group was last held against.
+    pub seen: u64,
 }
 
 impl Group {
+    /// A classic group that nobody has joined.
     pub fn new(now: Timestamp) -> Self {
-        Self { classic: ClassicGroup::new(now), offsets: OffsetStore::default() }
+        Self { kind: Kind::Classic(Box::new(ClassicGroup::new(now))), offsets: OffsetStore::default(), seen: 0 }
+    }
+
+    pub fn classic(&self) -> Option<&ClassicGroup> {
+        match &self.kind {
+            Kind::Classic(classic) => Some(classic),
+            Kind::Consumer(_) => None,
+        }
+    }
+
+    pub fn classic_mut(&mut self) -> Option<&mut ClassicGroup> {
+        match &mut self.kind {
+            Kind::Classic(classic) => Some(classic),
+            Kind::Consumer(_) => None,
+        }
+    }
+
+    /// Kafka's name for the group's state.
+    pub fn state(&self) -> &'static str {
+        match &self.kind {
+            Kind::Classic(classic) => classic.state().name(),
+            Kind::Consumer(consumer) => consumer.state(),
+        }
+    }
+
+    /// Whether nobody is in it.
+    pub fn is_empty(&self) -> bool {
+        match &self.kind {
+            Kind::Classic(classic) => classic.state() == State::Empty,
+            Kind::Consumer(consumer) => consumer.is_empty(),
+        }
+    }
+
+    /// Whether members read this topic.
+    pub fn is_subscribed_to(&self, topic: &str) -> bool {
+        match &self.kind {
+            Kind::Classic(classic) => classic.is_subscribed_to(topic),
+            Kind::Consumer(consumer) => consumer.is_subscribed_to(topic),
+        }
     }
 }
 
@@ -190,23 +177,38 @@ pub struct GroupMachine {
     /// Offsets written in transactions that are still open.
     pub(super) open_transactions: BTreeMap<ProducerId, BTreeMap<Arc<str>, OffsetStore>>,
     pub(super) timers: Timers,
+    pub(super) images: Arc<dyn Images>,
 }
 
 impl GroupMachine {
     /// A machine without groups.
-    pub fn new(options: GroupOptions) -> Self {
-        Self { options, groups: BTreeMap::new(), open_transactions: BTreeMap::new(), timers: Timers::default() }
+    pub fn new(options: GroupOptions, images: Arc<dyn Images>) -> Self {
+        let timers = Timers::default();
+        Self { options, groups: BTreeMap::new(), open_transactions: BTreeMap::new(), timers, images }
     }
 
     /// Takes a request.
     pub fn handle(&mut self, token: Token, request: Request, now: Now) -> Step {
         match request {
             Request::Join(join) => self.join(token, *join, now),
+            Request::Sync(sync) if self.consumer_group(&sync.group).is_some() => {
+                Step::reply(token, Reply::Sync(self.sync_consumer_group(&sync, now)))
+            }
             Request::Sync(sync) => self.sync(token, sync, now),
+            Request::Heartbeat(beat) if self.consumer_group(&beat.group).is_some() => {
+                Step::reply(token, Reply::Heartbeat(self.beat_consumer_group(&beat, now)))
+            }
             Request::Heartbeat(beat) => Step::reply(token, Reply::Heartbeat(self.heartbeat(&beat, now))),
+            Request::Leave(leave) if self.consumer_group(&leave.group).is_some() => {
+                self.leave_consumer_group(token, leave)
+            }
             Request::Leave(leave) => self.leave(token, leave, now),
+            Request::ConsumerHeartbeat(beat) => self.consumer_heartbeat(token, *beat, now),
+            Request::DescribeConsumer(groups) => {
+                Step::reply(token, Reply::DescribeConsumer(self.describe_consumer(&groups)))
+            }
             Request::Commit(commit) => self.commit(token, commit, now),
-            Request::Fetch(fetch) => Step::reply(token, Reply::Fetch(Ok(self.fetch(&fetch)))),
+            Request::Fetch(fetch) => Step::reply(token, Reply::Fetch(self.fetch(&fetch))),
             Request::DeleteOffsets(delete) => self.delete_offsets(token, &delete),
             Request::DeleteGroups(groups) => self.delete_groups(token, groups),
             Request::List { states, types } => Step::reply(token, Reply::List(Ok(self.list(&states, &types)))),
@@ -224,11 +226,23 @@ impl GroupMachine {
     pub fn expire(&mut self, now: Now) -> Option<Step> {
         let (key, due) = self.timers.pop(now.tick)?;
         Some(match (key, due) {
+            (Key::Session(group, member), _) if self.consumer_group(&group).is_some() => {
+                self.consumer_overdue(&group, &member, None, "its session expired")
+            }
             (Key::Session(group, member), _) => self.session_expired(&group, &member, now),
+            (Key::Revocation(group, member), Due::Revocation { epoch }) => {
+                self.consumer_overdue(&group, &member, Some(epoch), "it did not give up its partitions in time")
+            }
+            (Key::Rejoin(group, member), _) => {
+                self.consumer_overdue(&group, &member, None, "it did not join again in time")
+            }
+            (Key::MemberSync(group, member), _) => {
+                self.consumer_overdue(&group, &member, None, "it did not sync in time")
+            }
             (Key::Join(group), due) => self.join_expired(&group, due, now),
             (Key::Sync(group), Due::Sync { generation }) => self.sync_expired(&group, generation, now),
             (Key::Expiry, _) => self.expire_offsets(now),
-            (Key::Sync(_), _) => Step::default(),
+            (Key::Sync(_) | Key::Revocation(..), _) => Step::default(),
         })
     }
 
@@ -236,14 +250,18 @@ impl GroupMachine {
     pub fn conclude(&mut self, pending: Pending, outcome: Result<Offset, GroupError>, now: Now) -> Step {
         let Pending { records, held, action } = pending;
         let mut step = match (action, outcome) {
-            (Action::Keep, _) | (Action::Apply, Err(_)) | (Action::Create { .. }, Ok(_)) => Step::default(),
-            (Action::Apply, Ok(base)) => {
-                for (record, delta) in records.into_iter().zip(0..) {
-                    self.apply(record, base.plus(delta), ProducerId::NONE, now);
-                }
+            (Action::Keep, _) | (Action::Apply | Action::Downgrade { .. }, Err(_)) | (Action::Create { .. }, Ok(_)) => {
                 Step::default()
             }
-            (Action::Create { group }, Err(error)) => self.creation_failed(&group, error),
+            (Action::Apply, Ok(base)) => {
+                self.apply_all(records, base, now);
+                Step::default()
+            }
+            (Action::Downgrade { group, rebalance }, Ok(base)) => {
+                self.apply_all(records, base, now);
+                self.downgrade(&group, rebalance, now)
+            }
+            (Action::Create { group }, Err(error)) => self.creation_failed(&group, error, now),
             (Action::Assign { group, generation, assignment }, outcome) => {
                 self.assigned(&group, generation, assignment, outcome.err(), now)
             }
@@ -255,6 +273,12 @@ impl GroupMachine {
         });
         step.replies.extend(released);
         step
+    }
+
+    fn apply_all(&mut self, records: Vec<GroupRecord>, base: Offset, now: Now) {
+        for (record, delta) in records.into_iter().zip(0..) {
+            self.apply(record, base.plus(delta), ProducerId::NONE, now);
+        }
     }
 
     /// Takes a record from the log. Records of an open transaction wait for [`Self::end_transaction`].
@@ -281,13 +305,16 @@ impl GroupMachine {
                 }
             }
             GroupRecord::Group { group, value: Some(value) } => {
-                let classic = ClassicGroup::from_record(&value);
-                self.groups.entry(group).or_insert_with(|| Group::new(now.wall)).classic = classic;
+                let kind = Kind::Classic(Box::new(ClassicGroup::from_record(&value)));
+                self.groups.entry(group).or_insert_with(|| Group::new(now.wall)).kind = kind;
             }
             GroupRecord::Group { group, value: None } => {
-                self.timers.cancel_phases(&group);
-                self.groups.remove(&group);
+                if self.groups.get(&group).is_some_and(|group| group.classic().is_some()) {
+                    self.timers.cancel_phases(&group);
+                    self.forget(&group, now);
+                }
             }
+            GroupRecord::Consumer { group, record } => self.apply_to_consumer_group(&group, &record, now),
             GroupRecord::Other { .. } => {}
         }
     }
@@ -312,6 +339,7 @@ impl GroupMachine {
         let ids: Vec<Arc<str>> = self.groups.keys().cloned().collect();
         let mut steps = Vec::new();
         for id in ids {
+            self.expect_consumers(&id, now);
             let Some(mut scene) = self.scene(&id, now) else { continue };
             let members: Vec<(String, i32)> =
                 scene.group.members().map(|(id, member)| (id.clone(), member.session_timeout_ms)).collect();
@@ -327,54 +355,61 @@ impl GroupMachine {
         steps
     }
 
-    fn creation_failed(&mut self, group: &Arc<str>, error: GroupError) -> Step {
+    fn apply_to_consumer_group(&mut self, id: &Arc<str>, record: &ConsumerRecord, now: Now) {
+        let is_consumer_group = self.consumer_group(id).is_some();
+        if !is_consumer_group && record.is_tombstone() {
+            return;
+        }
+        let group = self.groups.entry(Arc::clone(id)).or_insert_with(|| Group::new(now.wall));
+        if !is_consumer_group {
+            group.kind = Kind::Consumer(Box::default());
+            group.seen = 0;
+        }
+        if let Kind::Consumer(consumer) = &mut group.kind
+            && !consumer.apply(record)
+        {
+            self.forget(id, now);
+        }
+    }
+
+    /// A group is gone; if it has offsets these remain, as those of a consumer without a group.
+    fn forget(&mut self, id: &Arc<str>, now: Now) {
+        let in_transaction = self.open_transactions.values().any(|groups| groups.contains_key(id));
+        match self.groups.get_mut(id) {
+            Some(group) if in_transaction || group.offsets.all().next().is_some() => {
+                group.kind = Group::new(now.wall).kind;
+            }
+            _ => drop(self.groups.remove(id)),
+        }
+    }
+
+    /// A consumer group has become a classic group.
+    fn downgrade(&mut self, id: &Arc<str>, rebalance: bool, now: Now) -> Step {
+        let Some(mut scene) = self.scene(id, now) else { return Step::default() };
+        let members: Vec<(String, i32)> =
+            scene.group.members().map(|(id, member)| (id.clone(), member.session_timeout_ms)).collect();
+        for (member, timeout_ms) in &members {
+            scene.watch(member, *timeout_ms);
+        }
+        if rebalance {
+            scene.prepare_rebalance();
+        }
+        scene.step
+    }
+
+    fn creation_failed(&mut self, group: &Arc<str>, error: GroupError, now: Now) -> Step {
         let mut step = Step::default();
-        if let Some(mut gone) = self.groups.remove(group) {
+        if let Some(gone) = self.groups.get_mut(group).and_then(Group::classic_mut) {
             self.timers.cancel_phases(group);
-            let ids: Vec<String> = gone.classic.members().map(|(id, _)| id.clone()).collect();
+            let ids: Vec<String> = gone.members().map(|(id, _)| id.clone()).collect();
             for id in ids {
-                if let Some(token) = gone.classic.take_join(&id) {
+                if let Some(token) = gone.take_join(&id) {
                     step.replies.push((token, refuse(error, "")));
                 }
             }
+            self.forget(group, now);
         }
         step
-    }
-
-    fn list(&self, states: &[String], types: &[String]) -> Vec<GroupOverview> {
-        const KIND: &str = "classic";
-        let wanted = |filter: &[String], name: &str| {
-            filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(name))
-        };
-        if !wanted(types, KIND) {
-            return Vec::new();
-        }
-        let shown = self.groups.iter().filter(|(_, group)| wanted(states, group.classic.state().name()));
-        let overview = |(id, group): (&Arc<str>, &Group)| GroupOverview {
-            group: Arc::clone(id),
-            protocol_type: group.classic.protocol_type.clone().unwrap_or_default(),
-            state: group.classic.state().name(),
-            kind: KIND,
-        };
-        shown.map(overview).collect()
-    }
-
-    fn describe(&self, ids: &[Arc<str>]) -> Vec<GroupDescription> {
-        let describe = |id: &Arc<str>| match self.groups.get(id) {
-            None => dead(id, GroupError::GroupIdNotFound),
-            Some(Group { classic, .. }) => GroupDescription {
-                group: Arc::clone(id),
-                state: classic.state().name(),
-                protocol_type: classic.protocol_type.clone().unwrap_or_default(),
-                protocol: match classic.state() {
-                    State::Stable => classic.protocol.clone().unwrap_or_default(),
-                    _ => String::new(),
-                },
-                members: classic.describe_members(),
-                error: None,
-            },
-        };
-        ids.iter().map(describe).collect()
     }
 }
 
@@ -386,15 +421,4 @@ impl Step {
 
 pub(super) fn refuse(error: GroupError, member_id: &str) -> Reply {
     Reply::Join(Err(JoinRefused { error, member_id: member_id.to_owned() }))
-}
-
-fn dead(id: &Arc<str>, error: GroupError) -> GroupDescription {
-    GroupDescription {
-        group: Arc::clone(id),
-        state: if error == GroupError::GroupIdNotFound { "Dead" } else { "" },
-        protocol_type: String::new(),
-        protocol: String::new(),
-        members: Vec::new(),
-        error: Some(error),
-    }
 }

@@ -1,15 +1,17 @@
 //! Consumer groups and their offsets.
 //!
-//! [`machine::GroupMachine`] is the pure state machine of one partition of `__consumer_offsets`; `rebalance`,
-//! `membership` and `offsets` are its parts. [`records`] are the bytes it is stored as. The runtime one floor of
+//! [`machine::GroupMachine`] is the pure state machine of one partition of `__consumer_offsets`; [`classic`],
+//! [`consumer`] and `offsets` are its parts. [`records`] are the bytes it is stored as. The runtime one floor of
 //! modules up gives it time, a log and somebody to answer to.
 
 pub mod classic;
+pub mod consumer;
+pub mod consumer_protocol;
+mod describe;
 pub mod machine;
-mod membership;
 mod offsets;
-mod rebalance;
 pub mod records;
+pub mod request;
 #[cfg(test)]
 mod scenarios;
 pub mod timers;

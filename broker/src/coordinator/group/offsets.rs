@@ -1,7 +1,7 @@
 //! Offsets: stored, read, forgotten, expired.
 
-use super::classic::{State, Token};
-use super::machine::{Action, Group, GroupMachine, Now, Pending, Reply, Step};
+use super::classic::{ClassicGroup, State, Token};
+use super::machine::{Action, Group, GroupMachine, Kind, Now, Pending, Reply, Step};
 use super::records::{GroupRecord, OffsetValue};
 use super::timers::{Due, Key};
 use super::types::{
@@ -92,13 +92,19 @@ impl GroupMachine {
         if commit.group.len() > LONGEST {
             return Err(GroupError::InvalidGroupId);
         }
-        match self.groups.get(&commit.group) {
-            Some(group) => group.classic.validate_commit(
-                &commit.member_id,
-                commit.instance_id.as_deref(),
-                commit.generation,
-                false,
-            ),
+        let (member, instance) = (commit.member_id.as_str(), commit.instance_id.as_deref());
+        match self.groups.get(&commit.group).map(|group| &group.kind) {
+            Some(Kind::Classic(group)) => group.validate_commit(member, instance, commit.generation, false),
+            Some(Kind::Consumer(group)) => {
+                let is_old = !commit.knows_group_id_not_found;
+                match group.validate_commit(member, instance, commit.generation, false, is_old)? {
+                    None => Ok(()),
+                    Some(member) => commit.topics.iter().try_for_each(|topic| {
+                        let mut partitions = topic.partitions.iter();
+                        partitions.try_for_each(|of| member.may_commit(topic.id, of.partition, commit.generation))
+                    }),
+                }
+            }
             // A consumer that manages its partitions itself needs no group to be there before.
             None if commit.generation < 0 => Ok(()),
             None if commit.knows_group_id_not_found => Err(GroupError::GroupIdNotFound),
@@ -112,9 +118,12 @@ impl GroupMachine {
         metadata.is_some_and(|text| text.len() > max && (text.len() > LONGEST || text.encode_utf16().count() > max))
     }
 
-    pub(super) fn fetch(&self, fetch: &OffsetFetch) -> Vec<FetchedTopic> {
+    pub(super) fn fetch(&self, fetch: &OffsetFetch) -> Result<Vec<FetchedTopic>, GroupError> {
         let group = self.groups.get(&fetch.group);
-        match &fetch.topics {
+        if let Some(consumer) = self.consumer_group(&fetch.group) {
+            consumer.validate_fetch(fetch.member_id.as_deref(), fetch.member_epoch)?;
+        }
+        Ok(match &fetch.topics {
             Some(topics) => topics.iter().map(|topic| self.fetch_topic(group, fetch, topic)).collect(),
             None => {
                 let mut topics = BTreeMap::<&Arc<str>, Vec<i32>>::new();
@@ -128,7 +137,7 @@ impl GroupMachine {
                 });
                 named.map(|topic| self.fetch_topic(group, fetch, &topic)).collect()
             }
-        }
+        })
     }
 
     fn fetch_topic(&self, group: Option<&Group>, fetch: &OffsetFetch, asked: &TopicPartitions) -> FetchedTopic {
@@ -163,13 +172,13 @@ impl GroupMachine {
             return refused(GroupError::InvalidGroupId);
         }
         let Some(group) = self.groups.get(&delete.group) else { return refused(GroupError::GroupIdNotFound) };
-        if group.classic.state() != State::Empty && !group.classic.is_consumer_group() {
+        if !group.is_empty() && group.classic().is_some_and(|classic| !classic.is_consumer_group()) {
             return refused(GroupError::NonEmptyGroup);
         }
         let mut records = Vec::new();
         let mut outcomes = Vec::with_capacity(delete.topics.len());
         for TopicPartitions { name, id, partitions } in &delete.topics {
-            let error = group.classic.is_subscribed_to(name).then_some(GroupError::SubscribedToTopic);
+            let error = group.is_subscribed_to(name).then_some(GroupError::SubscribedToTopic);
             for &partition in partitions.iter().filter(|_| error.is_none()) {
                 if group.offsets.get(name, partition).is_some() || self.is_undecided(&delete.group, name, partition) {
                     records.push(tombstone(&delete.group, name, partition));
@@ -187,7 +196,7 @@ impl GroupMachine {
         for id in groups {
             let error = match self.groups.get(&id) {
                 None => Some(GroupError::GroupIdNotFound),
-                Some(group) if group.classic.state() != State::Empty => Some(GroupError::NonEmptyGroup),
+                Some(group) if !group.is_empty() => Some(GroupError::NonEmptyGroup),
                 Some(group) => {
                     let mut keys: BTreeSet<_> =
                         group.offsets.all().map(|(topic, p, _)| (Arc::clone(topic), p)).collect();
@@ -195,7 +204,7 @@ impl GroupMachine {
                         keys.extend(open.all().map(|(topic, p, _)| (Arc::clone(topic), p)));
                     }
                     records.extend(keys.iter().map(|(topic, partition)| tombstone(&id, topic, *partition)));
-                    records.push(GroupRecord::Group { group: Arc::clone(&id), value: None });
+                    records.extend(group_tombstones(&id, group));
                     None
                 }
             };
@@ -223,14 +232,15 @@ impl GroupMachine {
             let before = records.len();
             let total = group.offsets.all().count();
             let expired = group.offsets.all().filter(|(topic, partition, stored)| {
-                !group.classic.is_subscribed_to(topic)
+                !group.is_subscribed_to(topic)
                     && self.is_expired(group, &stored.value, now.wall)
                     && !self.is_undecided(id, topic, *partition)
             });
             records.extend(expired.map(|(topic, partition, _)| tombstone(id, topic, partition)));
             let in_transaction = self.open_transactions.values().any(|groups| groups.contains_key(id));
-            if records.len() - before == total && !in_transaction && group.classic.is_deserted() {
-                records.push(GroupRecord::Group { group: Arc::clone(id), value: None });
+            let is_deserted = group.classic().map_or_else(|| group.is_empty(), ClassicGroup::is_deserted);
+            if records.len() - before == total && !in_transaction && is_deserted {
+                records.extend(group_tombstones(id, group));
             }
         }
         if !records.is_empty() {
@@ -241,7 +251,12 @@ impl GroupMachine {
     }
 
     fn is_expired(&self, group: &Group, value: &OffsetValue, now: Timestamp) -> bool {
-        let Some(unused_since) = group.classic.unused_since(value.committed_at) else { return false };
+        let unused_since = match &group.kind {
+            Kind::Classic(classic) => classic.unused_since(value.committed_at),
+            // The topics that members read are kept apart before.
+            Kind::Consumer(_) => Some(value.committed_at),
+        };
+        let Some(unused_since) = unused_since else { return false };
         if value.expires_at.get() >= 0 {
             return now >= value.expires_at;
         }
@@ -277,6 +292,14 @@ fn offset_record(
         topic: Arc::clone(topic),
         partition: commit.partition,
         value: Some(value),
+    }
+}
+
+/// The end of a group.
+fn group_tombstones(id: &Arc<str>, group: &Group) -> Vec<GroupRecord> {
+    match &group.kind {
+        Kind::Classic(_) => vec![GroupRecord::Group { group: Arc::clone(id), value: None }],
+        Kind::Consumer(consumer) => consumer.tombstones(id),
     }
 }
 

@@ -17,6 +17,12 @@ pub enum Key {
     Join(Arc<str>),
     /// The end of a group's sync phase.
     Sync(Arc<str>),
+    /// A member of a consumer group has to give partitions up.
+    Revocation(Arc<str>, String),
+    /// A member of the classic protocol has to join a consumer group again.
+    Rejoin(Arc<str>, String),
+    /// A member of the classic protocol that joined a consumer group has to sync.
+    MemberSync(Arc<str>, String),
     /// The search for expired offsets.
     Expiry,
 }
@@ -40,6 +46,11 @@ pub enum Due {
         /// The generation it is about.
         generation: i32,
     },
+    /// The member still has what it was to give up.
+    Revocation {
+        /// The epoch it is still in then.
+        epoch: i32,
+    },
     /// Look for expired offsets.
     Expiry,
 }
@@ -60,6 +71,13 @@ impl Timers {
         self.queue.insert((at, key));
     }
 
+    /// Sets a deadline unless there is one.
+    pub fn set_if_absent(&mut self, key: Key, at: Tick, due: Due) {
+        if !self.deadlines.contains_key(&key) {
+            self.set(key, at, due);
+        }
+    }
+
     /// Drops a deadline.
     pub fn cancel(&mut self, key: &Key) {
         if let Some((at, _)) = self.deadlines.remove(key) {
@@ -71,6 +89,13 @@ impl Timers {
     pub fn cancel_phases(&mut self, group: &Arc<str>) {
         self.cancel(&Key::Join(Arc::clone(group)));
         self.cancel(&Key::Sync(Arc::clone(group)));
+    }
+
+    /// Drops the deadlines of a member of a consumer group.
+    pub fn cancel_member(&mut self, group: &Arc<str>, member: &str) {
+        for make in [Key::Session, Key::Revocation, Key::Rejoin, Key::MemberSync] {
+            self.cancel(&make(Arc::clone(group), member.to_owned()));
+        }
     }
 
     /// When the next deadline is.

@@ -11,7 +11,7 @@
 use super::load;
 use super::log::{AppendFailure, ShardLog};
 use crate::coordinator::group::classic::Token;
-use crate::coordinator::group::machine::{GroupMachine, Now, Pending, Reply, Request, Step};
+use crate::coordinator::group::machine::{GroupMachine, Images, Now, Pending, Reply, Request, Step};
 use crate::coordinator::group::{GroupError, GroupOptions};
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -52,6 +52,8 @@ pub struct ShardContext {
     pub log: Arc<dyn ShardLog>,
     /// The groups' settings.
     pub options: GroupOptions,
+    /// Where the cluster's topics are looked up.
+    pub images: Arc<dyn Images>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// Turns true when the coordinator stops.
@@ -112,7 +114,7 @@ async fn run(context: ShardContext, mut requests: mpsc::Receiver<Asked>) {
 /// Replays the log; whoever asks meanwhile is told so. None where the shard is to stop.
 async fn load(context: &ShardContext, requests: &mut mpsc::Receiver<Asked>, epoch: Instant) -> Option<GroupMachine> {
     loop {
-        let mut machine = GroupMachine::new(context.options.clone());
+        let mut machine = GroupMachine::new(context.options.clone(), Arc::clone(&context.images));
         let started = Instant::now();
         let outcome = {
             let replay = load::replay(&*context.log, &mut machine, now(context, epoch));
@@ -427,6 +429,15 @@ mod tests {
     }
 
     #[derive(Debug)]
+    struct NoTopics;
+
+    impl Images for NoTopics {
+        fn image(&self) -> Arc<millrace_metadata::Image> {
+            Arc::default()
+        }
+    }
+
+    #[derive(Debug)]
     struct StillClock;
 
     impl Clock for StillClock {
@@ -445,6 +456,7 @@ mod tests {
             name: "__consumer_offsets-0".into(),
             log: Arc::new(PaperLog(Arc::clone(paper))),
             options: GroupOptions { offsets_commit_timeout_ms: 200, ..GroupOptions::default() },
+            images: Arc::new(NoTopics),
             clock: Arc::new(StillClock),
             stop: stopped,
         });

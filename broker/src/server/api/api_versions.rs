@@ -12,9 +12,9 @@ use millrace_protocol::messages::api_versions_response::{
 use millrace_protocol::{ApiKey, ErrorCode, StrBytes};
 use std::sync::Arc;
 
-/// The range of Kafka's feature level for metadata that 4.3 says it supports. The other features of 4.3 (`group.version`,
-/// `transaction.version` and their like) stand for requests that are not served yet, and are not named.
-const METADATA_VERSION: (i16, i16) = (7, 30);
+/// Kafka's feature levels as 4.3 supports them, with what holds here: that of the metadata, and 1 for groups of the new
+/// protocol (KIP-848). The other features of 4.3 stand for requests that are not served yet, and are not named.
+const FEATURES: &[(&str, i16, i16)] = &[("group.version", 0, 1), ("metadata.version", 7, 30)];
 
 pub(super) fn handle(asked: Asked, request: ApiVersionsRequest) -> ApiVersionsResponse {
     if asked.version >= 3 {
@@ -30,16 +30,23 @@ pub(super) fn handle(asked: Asked, request: ApiVersionsRequest) -> ApiVersionsRe
     if asked.version < 3 {
         return response;
     }
-    let (name, level) = (StrBytes::from_static_str("metadata.version"), METADATA_VERSION);
-    let supported =
-        SupportedFeatureKey::default().with_name(name.clone()).with_min_version(level.0).with_max_version(level.1);
-    let finalized =
-        FinalizedFeatureKey::default().with_name(name).with_min_version_level(level.1).with_max_version_level(level.1);
+    let supported = |(name, min, max): &(&'static str, i16, i16)| {
+        SupportedFeatureKey::default()
+            .with_name(StrBytes::from_static_str(name))
+            .with_min_version(*min)
+            .with_max_version(*max)
+    };
+    let finalized = |(name, _, max): &(&'static str, i16, i16)| {
+        FinalizedFeatureKey::default()
+            .with_name(StrBytes::from_static_str(name))
+            .with_min_version_level(*max)
+            .with_max_version_level(*max)
+    };
     let epoch = i64::try_from(asked.context.cluster.image().index()).unwrap_or(0);
     response
-        .with_supported_features(vec![supported])
+        .with_supported_features(FEATURES.iter().map(supported).collect())
         .with_finalized_features_epoch(epoch)
-        .with_finalized_features(vec![finalized])
+        .with_finalized_features(FEATURES.iter().map(finalized).collect())
 }
 
 /// The answer to a version that is not served.

@@ -4,14 +4,11 @@
 //!   for a group that is not there (KIP-1043), where older clients hear of a group in state Dead.
 
 use super::Asked;
-use super::group_wire::{number, shared, text};
+use super::group_wire::{ALL_OPERATIONS, number, shared, text};
 use crate::coordinator::group::{GroupDescription, GroupError, MemberDescription};
 use millrace_protocol::StrBytes;
 use millrace_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use millrace_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
-
-/// Read, delete, describe, describe configs, alter configs: one bit for each of Kafka's operations on groups.
-const ALL_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 
 pub(super) async fn handle(asked: Asked, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
     let ids = request.groups.iter().map(|group| group.as_str().into()).collect();
@@ -22,9 +19,13 @@ pub(super) async fn handle(asked: Asked, request: DescribeGroupsRequest) -> Desc
 }
 
 fn wire(group: GroupDescription, version: i16, with_operations: bool) -> DescribedGroup {
-    let missing = group.error == Some(GroupError::GroupIdNotFound);
-    let error = group.error.filter(|_| version >= 6 || !missing);
-    let message = (version >= 6 && missing).then(|| text(format!("Group {} not found.", group.group)));
+    let missing = match group.error {
+        Some(GroupError::GroupIdNotFound) => Some(format!("Group {} not found.", group.group)),
+        Some(GroupError::WrongType) => Some(format!("Group {} is not a classic group.", group.group)),
+        _ => None,
+    };
+    let error = group.error.filter(|_| version >= 6 || missing.is_none());
+    let message = missing.filter(|_| version >= 6).map(text);
     let operations = if with_operations && error.is_none() { ALL_OPERATIONS } else { i32::MIN };
     DescribedGroup::default()
         .with_error_code(number(error))

@@ -28,6 +28,14 @@ pub(super) const fn code(error: GroupError) -> ErrorCode {
         GroupError::SubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
         GroupError::UnknownTopicId => ErrorCode::UnknownTopicId,
         GroupError::UnknownTopic => ErrorCode::UnknownTopicOrPartition,
+        GroupError::FencedMemberEpoch => ErrorCode::FencedMemberEpoch,
+        GroupError::StaleMemberEpoch => ErrorCode::StaleMemberEpoch,
+        GroupError::UnreleasedInstanceId => ErrorCode::UnreleasedInstanceId,
+        GroupError::UnsupportedAssignor => ErrorCode::UnsupportedAssignor,
+        GroupError::InvalidRegularExpression => ErrorCode::InvalidRegularExpression,
+        GroupError::InvalidRequest => ErrorCode::InvalidRequest,
+        GroupError::UnsupportedVersion => ErrorCode::UnsupportedVersion,
+        GroupError::WrongType => ErrorCode::GroupIdNotFound,
         GroupError::TooLarge => ErrorCode::UnknownServerError,
     }
 }
@@ -54,6 +62,9 @@ pub(super) fn shared(value: &Arc<str>) -> StrBytes {
 pub(super) fn optional(value: Option<&StrBytes>) -> Option<String> {
     value.map(|value| value.as_str().to_owned())
 }
+
+/// Read, delete, describe, describe configs, alter configs: one bit for each of Kafka's operations on groups.
+pub(super) const ALL_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 
 /// Bytes of a request that outlive it: a copy, so that they do not keep the whole frame in memory.
 pub(super) fn kept(bytes: &Bytes) -> Bytes {

@@ -13,6 +13,8 @@
 mod alter_configs;
 mod api_versions;
 mod config_change;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;

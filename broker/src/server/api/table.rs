@@ -1,11 +1,11 @@
 //! The table of served requests.
 
 use super::{
-    Call, Context, alter_configs, answer, api_versions, create_partitions, create_topics, delete_groups, delete_topics,
-    describe_cluster, describe_configs, describe_groups, describe_log_dirs, describe_topic_partitions, fetch,
-    find_coordinator, heartbeat, incremental_alter_configs, init_producer_id, join_group, leave_group,
-    list_config_resources, list_groups, list_offsets, metadata, offset_commit, offset_delete, offset_fetch,
-    offset_for_leader_epoch, produce, sync_group,
+    Call, Context, alter_configs, answer, api_versions, consumer_group_describe, consumer_group_heartbeat,
+    create_partitions, create_topics, delete_groups, delete_topics, describe_cluster, describe_configs,
+    describe_groups, describe_log_dirs, describe_topic_partitions, fetch, find_coordinator, heartbeat,
+    incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources, list_groups,
+    list_offsets, metadata, offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group,
 };
 use crate::server::service::Answer;
 use millrace_protocol::ApiKey;
@@ -141,6 +141,8 @@ pub const TABLE: &[Api] = &[
     api(ApiKey::IncrementalAlterConfigs, Authenticated, Needs(Operation::AlterConfigs, Resource::Config), Quota::Request, typed!(incremental_alter_configs)),
     api(ApiKey::OffsetDelete, Authenticated, Needs(Operation::Delete, Resource::Group), Quota::Request, typed!(offset_delete)),
     api(ApiKey::DescribeCluster, Authenticated, Needs(Operation::Describe, Resource::Cluster), Quota::Request, typed!(describe_cluster)),
+    api(ApiKey::ConsumerGroupHeartbeat, Authenticated, Needs(Operation::Read, Resource::Group), Quota::Request, typed!(consumer_group_heartbeat)),
+    api(ApiKey::ConsumerGroupDescribe, Authenticated, Needs(Operation::Describe, Resource::Group), Quota::Request, typed!(consumer_group_describe)),
     api(ApiKey::ListConfigResources, Authenticated, Needs(Operation::DescribeConfigs, Resource::Cluster), Quota::Request, typed!(list_config_resources)),
     api(ApiKey::DescribeTopicPartitions, Authenticated, Needs(Operation::Describe, Resource::Topic), Quota::Request, typed!(describe_topic_partitions)),
 ];

@@ -11,82 +11,15 @@
 //! members that offer it; `awaiting_join` is the number of members with a parked JoinGroup; a protocol is chosen
 //! exactly while the group is Completing or Stable. A group that is gone is not here (Kafka's `Dead`).
 //!
-//! Timers, records and answers are the business of [`super::machine`].
+//! Timers, records and answers are the business of [`crate::coordinator::group::machine`].
 
-use super::records::{GroupValue, MemberValue};
-use super::types::{GroupError, Joined, JoinedMember, MemberDescription, Protocol};
-use bytes::{Buf, Bytes};
+use super::member::{Member, State, Token};
+use crate::coordinator::group::consumer_protocol::{CONSUMER, Subscription};
+use crate::coordinator::group::records::{GroupValue, MemberValue};
+use crate::coordinator::group::types::{GroupError, Joined, JoinedMember, MemberDescription, Protocol};
+use bytes::Bytes;
 use millrace_model::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// A request that waits for its answer; the runtime knows whose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Token(pub u64);
-
-/// The protocol type of consumers, whose subscriptions the coordinator may read.
-const CONSUMER: &str = "consumer";
-
-/// Where a group stands between two generations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// No members; offsets may remain.
-    Empty,
-    /// Members are joining the next generation.
-    PreparingRebalance,
-    /// The generation is fixed, the leader's assignment is awaited.
-    CompletingRebalance,
-    /// Every member can have its assignment.
-    Stable,
-}
-
-impl State {
-    /// Kafka's name for it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Empty => "Empty",
-            Self::PreparingRebalance => "PreparingRebalance",
-            Self::CompletingRebalance => "CompletingRebalance",
-            Self::Stable => "Stable",
-        }
-    }
-}
-
-/// One member.
-#[derive(Clone, Debug)]
-pub struct Member {
-    /// Set for a static member.
-    pub instance_id: Option<String>,
-    /// The client's name for itself.
-    pub client_id: String,
-    /// Where it connected from.
-    pub client_host: String,
-    /// How long it may take to rejoin.
-    pub rebalance_timeout_ms: i32,
-    /// Without a heartbeat for this long it is removed.
-    pub session_timeout_ms: i32,
-    /// The protocols it offers, in its order of preference.
-    pub protocols: Vec<Protocol>,
-    /// What the leader gave it.
-    pub assignment: Bytes,
-    /// Its parked JoinGroup.
-    pub awaiting_join: Option<Token>,
-    /// Its parked SyncGroup.
-    pub awaiting_sync: Option<Token>,
-    /// It has not seen a generation yet: its client does not know its id and sends no heartbeats.
-    pub is_new: bool,
-}
-
-impl Member {
-    /// Its subscription for a protocol.
-    pub fn metadata(&self, protocol: &str) -> Bytes {
-        self.protocols.iter().find(|offered| offered.name == protocol).map(|p| p.metadata.clone()).unwrap_or_default()
-    }
-
-    /// Whether silence is excused: a member that waits for an answer of ours cannot send heartbeats.
-    pub const fn is_excused(&self) -> bool {
-        !self.is_new && (self.awaiting_join.is_some() || self.awaiting_sync.is_some())
-    }
-}
 
 /// A group of the classic protocol.
 #[derive(Clone, Debug)]
@@ -532,85 +465,12 @@ impl ClassicGroup {
         let protocol = self.protocol.as_deref()?;
         let mut topics = BTreeSet::new();
         for member in self.members.values() {
-            topics.extend(subscribed_topics(member.metadata(protocol))?);
+            topics.extend(Subscription::topics_of(&member.metadata(protocol))?);
         }
         Some(topics)
     }
 }
 
-/// The topics of a consumer's subscription: version, then an array of names; what follows differs between versions.
-fn subscribed_topics(mut bytes: Bytes) -> Option<Vec<String>> {
-    let _version = bytes.try_get_i16().ok()?;
-    let count = bytes.try_get_i32().ok().filter(|count| *count >= 0)?;
-    let mut topics = Vec::new();
-    for _ in 0..count {
-        let length = usize::try_from(bytes.try_get_i16().ok()?).ok()?;
-        if bytes.len() < length {
-            return None;
-        }
-        topics.push(String::from_utf8(bytes.split_to(length).to_vec()).ok()?);
-    }
-    Some(topics)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn member(protocols: &[&str]) -> Member {
-        let protocols = protocols
-            .iter()
-            .map(|name| Protocol { name: (*name).to_owned(), metadata: Bytes::copy_from_slice(name.as_bytes()) });
-        Member {
-            instance_id: None,
-            client_id: "client".into(),
-            client_host: "/127.0.0.1".into(),
-            rebalance_timeout_ms: 60_000,
-            session_timeout_ms: 10_000,
-            protocols: protocols.collect(),
-            assignment: Bytes::new(),
-            awaiting_join: Some(Token(1)),
-            awaiting_sync: None,
-            is_new: true,
-        }
-    }
-
-    fn group(members: &[(&str, &[&str])]) -> ClassicGroup {
-        let mut group = ClassicGroup::new(Timestamp::new(1));
-        group.protocol_type = Some("consumer".into());
-        for (id, protocols) in members {
-            group.add((*id).to_owned(), member(protocols));
-        }
-        group.transition(State::PreparingRebalance, Timestamp::new(2));
-        group
-    }
-
-    #[test]
-    fn the_protocol_most_members_prefer_among_the_common_ones_is_chosen() {
-        let group =
-            group(&[("a", &["sticky", "range"]), ("b", &["range", "sticky"]), ("c", &["odd", "range", "sticky"])]);
-        assert_eq!(group.select_protocol().as_deref(), Some("range"));
-        assert!(group.supports("consumer", &member(&["sticky"]).protocols));
-        assert!(!group.supports("consumer", &member(&["odd"]).protocols));
-        assert!(!group.supports("connect", &member(&["range"]).protocols));
-    }
-
-    #[test]
-    fn when_the_leader_goes_another_member_leads_and_counts_follow() {
-        let mut group = group(&[("a", &["odd"]), ("b", &["odd", "range"])]);
-        assert!(group.is_leader("a"));
-        group.remove("a");
-        assert!(group.is_leader("b"));
-        assert_eq!(group.awaiting_join(), 1);
-        group.remove("b");
-        assert_eq!((group.leader.clone(), group.awaiting_join(), group.supported.len()), (None, 0, 0));
-    }
-
-    #[test]
-    fn a_subscription_is_read_for_its_topics_and_garbage_is_not_believed() {
-        let bytes = Bytes::from_static(&[0, 1, 0, 0, 0, 2, 0, 1, b'a', 0, 2, b'b', b'c', 0xff, 0xff, 0xff, 0xff]);
-        assert_eq!(subscribed_topics(bytes).unwrap(), ["a", "bc"]);
-        assert_eq!(subscribed_topics(Bytes::from_static(&[0, 1, 0x7f, 0xff, 0xff, 0xff])), None);
-        assert_eq!(subscribed_topics(Bytes::from_static(b"range")), None);
-    }
-}
+#[path = "group_tests.rs"]
+mod tests;

@@ -3,12 +3,14 @@
 //! Source: KIP-62, KIP-345 (static members), KIP-394 (a new member joins twice), KIP-559, KIP-800, KIP-814; and the
 //! answers of Kafka 4.3 where these leave room.
 
-use super::classic::{Member, State, Token};
-use super::machine::{Action, Group, GroupMachine, Now, Pending, Replacement, Reply, Step, refuse};
 use super::rebalance::Scene;
-use super::records::{GroupRecord, GroupValue};
-use super::timers::Key;
-use super::types::{GroupError, Heartbeat, JoinGroup, LeaveGroup, Leaving, Left, SyncGroup, Synced};
+use super::{Member, State, Token};
+use crate::coordinator::group::machine::{Action, Group, GroupMachine, Now, Pending, Replacement, Reply, Step, refuse};
+use crate::coordinator::group::records::{GroupRecord, GroupValue};
+use crate::coordinator::group::timers::Key;
+use crate::coordinator::group::types::{
+    GroupError, Heartbeat, JoinGroup, LeaveGroup, Leaving, Left, SyncGroup, Synced,
+};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,17 +22,22 @@ const NEW_MEMBER_JOIN_TIMEOUT_MS: i32 = 5 * 60_000;
 const LONGEST: usize = i16::MAX as usize;
 
 impl GroupMachine {
-    pub(super) fn join(&mut self, token: Token, join: JoinGroup, now: Now) -> Step {
+    pub(in crate::coordinator::group) fn join(&mut self, token: Token, join: JoinGroup, now: Now) -> Step {
         if let Err(error) = self.validate_join(&join) {
             return Step::reply(token, refuse(error, &join.member_id));
         }
         let id = Arc::clone(&join.group);
-        let is_new_group = !self.groups.contains_key(&id);
+        let cleared = self.clear_empty_consumer_group(&id);
+        if cleared.is_none() && self.consumer_group(&id).is_some() {
+            return self.join_consumer_group(token, join, now);
+        }
+        let is_new_group = cleared.is_some() || !self.groups.contains_key(&id);
         if is_new_group {
             if !join.member_id.is_empty() {
                 return Step::reply(token, refuse(GroupError::UnknownMemberId, &join.member_id));
             }
-            self.groups.insert(Arc::clone(&id), Group::new(now.wall));
+            let offsets = self.groups.remove(&id).map(|group| group.offsets).unwrap_or_default();
+            self.groups.insert(Arc::clone(&id), Group { offsets, ..Group::new(now.wall) });
         }
         let Some(mut scene) = self.scene(&id, now) else { return Step::default() };
         if !scene.accepts(&join.member_id) {
@@ -51,9 +58,10 @@ impl GroupMachine {
                 state_since: now.wall,
                 members: Vec::new(),
             };
-            let record = GroupRecord::Group { group: Arc::clone(&id), value: Some(value) };
+            let mut records = cleared.unwrap_or_default();
+            records.push(GroupRecord::Group { group: Arc::clone(&id), value: Some(value) });
             let held = std::mem::take(&mut step.replies);
-            step.pending = Some(Pending::new(vec![record], held, Action::Create { group: id }));
+            step.pending = Some(Pending::new(records, held, Action::Create { group: id }));
         }
         step
     }
@@ -74,7 +82,7 @@ impl GroupMachine {
         Ok(())
     }
 
-    pub(super) fn sync(&mut self, token: Token, sync: SyncGroup, now: Now) -> Step {
+    pub(in crate::coordinator::group) fn sync(&mut self, token: Token, sync: SyncGroup, now: Now) -> Step {
         let refused = |error| Step::reply(token, Reply::Sync(Err(error)));
         if sync.group.is_empty() {
             return refused(GroupError::InvalidGroupId);
@@ -104,7 +112,7 @@ impl GroupMachine {
         }
     }
 
-    pub(super) fn heartbeat(&mut self, beat: &Heartbeat, now: Now) -> Result<(), GroupError> {
+    pub(in crate::coordinator::group) fn heartbeat(&mut self, beat: &Heartbeat, now: Now) -> Result<(), GroupError> {
         if beat.group.is_empty() {
             return Err(GroupError::InvalidGroupId);
         }
@@ -122,7 +130,7 @@ impl GroupMachine {
         }
     }
 
-    pub(super) fn leave(&mut self, token: Token, leave: LeaveGroup, now: Now) -> Step {
+    pub(in crate::coordinator::group) fn leave(&mut self, token: Token, leave: LeaveGroup, now: Now) -> Step {
         if leave.group.is_empty() {
             return Step::reply(token, Reply::Leave(Err(GroupError::InvalidGroupId)));
         }

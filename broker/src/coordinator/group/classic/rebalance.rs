@@ -2,17 +2,17 @@
 //!
 //! A [`Scene`] is one group with what it needs to act: deadlines, options, the time, and the step that comes of it.
 
-use super::classic::{ClassicGroup, State, Token};
-use super::machine::{Action, GroupMachine, Now, Pending, Replacement, Reply, Step, refuse};
-use super::records::GroupRecord;
-use super::timers::{Due, Key, Timers};
-use super::types::{GroupError, GroupOptions, Joined, Synced};
+use super::{ClassicGroup, State, Token};
+use crate::coordinator::group::machine::{Action, GroupMachine, Now, Pending, Replacement, Reply, Step, refuse};
+use crate::coordinator::group::records::GroupRecord;
+use crate::coordinator::group::timers::{Due, Key, Timers};
+use crate::coordinator::group::types::{GroupError, GroupOptions, Joined, Synced};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// One group on stage.
-pub(super) struct Scene<'a> {
+pub(in crate::coordinator::group) struct Scene<'a> {
     pub id: &'a Arc<str>,
     pub group: &'a mut ClassicGroup,
     pub timers: &'a mut Timers,
@@ -22,12 +22,12 @@ pub(super) struct Scene<'a> {
 }
 
 impl GroupMachine {
-    pub(super) fn scene<'a>(&'a mut self, id: &'a Arc<str>, now: Now) -> Option<Scene<'a>> {
-        let group = &mut self.groups.get_mut(id)?.classic;
+    pub(in crate::coordinator::group) fn scene<'a>(&'a mut self, id: &'a Arc<str>, now: Now) -> Option<Scene<'a>> {
+        let group = self.groups.get_mut(id)?.classic_mut()?;
         Some(Scene { id, group, timers: &mut self.timers, options: &self.options, now, step: Step::default() })
     }
 
-    pub(super) fn session_expired(&mut self, group: &Arc<str>, member: &str, now: Now) -> Step {
+    pub(in crate::coordinator::group) fn session_expired(&mut self, group: &Arc<str>, member: &str, now: Now) -> Step {
         let Some(mut scene) = self.scene(group, now) else { return Step::default() };
         if scene.group.is_pending(member) {
             tracing::info!(group = %group, member, "member never joined with the id it was given");
@@ -45,7 +45,7 @@ impl GroupMachine {
         scene.step
     }
 
-    pub(super) fn join_expired(&mut self, group: &Arc<str>, due: Due, now: Now) -> Step {
+    pub(in crate::coordinator::group) fn join_expired(&mut self, group: &Arc<str>, due: Due, now: Now) -> Step {
         let Some(mut scene) = self.scene(group, now) else { return Step::default() };
         match due {
             Due::InitialJoin { delay_ms, remaining_ms } if scene.group.new_member_added && remaining_ms != 0 => {
@@ -59,7 +59,7 @@ impl GroupMachine {
         scene.step
     }
 
-    pub(super) fn sync_expired(&mut self, group: &Arc<str>, generation: i32, now: Now) -> Step {
+    pub(in crate::coordinator::group) fn sync_expired(&mut self, group: &Arc<str>, generation: i32, now: Now) -> Step {
         let Some(mut scene) = self.scene(group, now) else { return Step::default() };
         let running = matches!(scene.group.state(), State::CompletingRebalance | State::Stable);
         if generation == scene.group.generation && running && !scene.group.pending_syncs.is_empty() {
@@ -74,7 +74,7 @@ impl GroupMachine {
     }
 
     /// The leader's assignment is stored, or could not be.
-    pub(super) fn assigned(
+    pub(in crate::coordinator::group) fn assigned(
         &mut self,
         group: &Arc<str>,
         generation: i32,
@@ -104,7 +104,12 @@ impl GroupMachine {
     }
 
     /// A static member's new id is stored, or could not be.
-    pub(super) fn replaced(&mut self, replaced: Replacement, error: Option<GroupError>, now: Now) -> Step {
+    pub(in crate::coordinator::group) fn replaced(
+        &mut self,
+        replaced: Replacement,
+        error: Option<GroupError>,
+        now: Now,
+    ) -> Step {
         let Some(mut scene) = self.scene(&replaced.group, now) else { return Step::default() };
         let Some(token) = scene.group.take_join(&replaced.new) else { return scene.step };
         if let Some(error) = error {
