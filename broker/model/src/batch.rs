@@ -141,6 +141,12 @@ impl Attributes {
     pub const fn has_delete_horizon(self) -> bool {
         self.0 & Self::DELETE_HORIZON != 0
     }
+
+    /// The same attributes, the base timestamp being a delete horizon or not.
+    #[must_use]
+    pub const fn with_delete_horizon(self, yes: bool) -> Self {
+        if yes { Self(self.0 | Self::DELETE_HORIZON) } else { Self(self.0 & !Self::DELETE_HORIZON) }
+    }
 }
 
 /// The 61 bytes before the records.

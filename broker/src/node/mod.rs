@@ -19,7 +19,7 @@ use crate::config::{HostPort, NodeOptions};
 use crate::coordinator::groups::{GroupContext, GroupCoordinator};
 use crate::http::Applier;
 use crate::metrics::Metrics;
-use crate::partition::{self, Intervals, Partitions};
+use crate::partition::{self, CleanerOptions, Intervals, Partitions};
 use crate::plugins::{self, Plugins};
 use crate::server::api::{Context, KafkaApi};
 use crate::server::context::Parts;
@@ -30,6 +30,7 @@ use millrace_metadata::{BrokerRegistration, Command};
 use millrace_model::{Random, TopicId};
 use millrace_plugin_host::{Runtime, RuntimeOptions};
 use millrace_storage::StorageError;
+use millrace_storage::clean::CleanOptions;
 use millrace_storage::data_dir::{DataDir, Meta, decode_uuid, encode_uuid};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -89,6 +90,7 @@ impl Node {
                 retention_check: options.settings.retention_check_interval,
                 checkpoint: options.settings.recovery_checkpoint_interval,
             })),
+            tokio::spawn(partitions.clone().keep_clean(cleaner_options(&options.settings))),
         ];
 
         let groups = GroupCoordinator::start(GroupContext {
@@ -239,6 +241,20 @@ async fn open_partitions(
     let partitions = Partitions::new(options.node_id, partition_options, Arc::new(plugins.clone()));
     partitions.follow(&cluster.image()).await;
     Ok(partitions)
+}
+
+fn cleaner_options(settings: &BrokerSettings) -> CleanerOptions {
+    CleanerOptions {
+        enabled: settings.cleaner_enabled,
+        backoff: settings.cleaner_backoff,
+        bytes_per_second: settings.cleaner_bytes_per_second,
+        rounds: CleanOptions {
+            table_bytes: settings.cleaner_table_bytes,
+            table_load: f64::from(settings.cleaner_table_load) / 1000.0,
+            io_bytes: usize::try_from(settings.cleaner_io_bytes).unwrap_or(usize::MAX),
+            unfolded_bytes: UNFOLDED_BYTES,
+        },
+    }
 }
 
 /// Keeps the partitions in line with the cluster's facts.

@@ -1,5 +1,6 @@
 //! What the rest of the broker holds of a partition.
 
+use super::cleaning::Cleaning;
 use super::error::AppendError;
 use super::flush::{self, Flusher};
 use super::stage::{BatchStage, Generation};
@@ -56,6 +57,7 @@ pub(super) struct Inner {
     pub(super) settings: ArcSwap<TopicSettings>,
     pub(super) writer: Mutex<Writer>,
     pub(super) flusher: Flusher,
+    pub(super) cleaning: Cleaning,
     reader: LogReader,
     generations: ArcSwap<Vec<GenerationStart>>,
     waiters: Waiters,
@@ -85,6 +87,7 @@ impl PartitionHandle {
             options,
             settings: ArcSwap::new(start.settings),
             flusher: Flusher::default(),
+            cleaning: Cleaning::default(),
             reader,
             generations: ArcSwap::new(generations.entries()),
             waiters: Waiters::default(),
@@ -201,6 +204,10 @@ impl Inner {
 
     pub(super) fn set_leader_epoch(&self, epoch: LeaderEpoch) {
         self.leader_epoch.store(epoch.get(), Ordering::Relaxed);
+    }
+
+    pub(super) fn reader(&self) -> &LogReader {
+        &self.reader
     }
 
     pub(super) fn log_start(&self) -> Offset {

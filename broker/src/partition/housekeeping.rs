@@ -1,4 +1,4 @@
-//! What partitions need from time to time: retention, `flush.ms`, checkpoints.
+//! What partitions need from time to time: retention, `flush.ms`, checkpoints. (Cleaning has a task of its own.)
 //!
 //! One task for all partitions; each is held only for its own turn, and what blocks happens beside the I/O workers.
 

@@ -4,6 +4,8 @@
 //! is first in the writer's queue. Readers never pass through the writer. This room knows no request, no socket and no
 //! plugin: the batch stage is a trait of its own.
 
+mod cleaning;
+mod deletion;
 mod error;
 mod flush;
 mod handle;
@@ -19,6 +21,8 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use cleaning::CleanerOptions;
+pub use deletion::DeleteRecordsError;
 pub use error::AppendError;
 pub use handle::{Append, Appended, Origin, PartitionHandle, Waiting};
 pub use housekeeping::Intervals;

@@ -32,7 +32,7 @@ impl Options {
     pub(super) fn log_config(&self, settings: &TopicSettings) -> LogConfig {
         LogConfig {
             segment_bytes: settings.segment_bytes,
-            segment_ms: millis(settings.segment_age),
+            segment_ms: millis(settings.roll_age()),
             segment_index_bytes: settings.segment_index_bytes,
             index_interval_bytes: settings.index_interval_bytes,
             retention_ms: settings.retention.map(millis),
@@ -41,6 +41,7 @@ impl Options {
             flush_ms: settings.flush_interval.map_or(i64::MAX, millis),
             max_message_bytes: settings.max_message_bytes,
             cleanup: Cleanup { delete: settings.delete, compact: settings.compact },
+            compaction: settings.compaction(),
             file_delete_delay_ms: millis(settings.file_delete_delay),
             producer_id_expiration_ms: millis(self.producer_id_expiration),
         }

@@ -199,7 +199,25 @@ impl Partitions {
         };
         writer.write(Checkpoint::RecoveryPoint, each(|partition| partition.inner().flushed()))?;
         writer.write(Checkpoint::LogStart, each(PartitionHandle::log_start))?;
-        writer.write(Checkpoint::HighWatermark, each(PartitionHandle::high_watermark))
+        writer.write(Checkpoint::HighWatermark, each(PartitionHandle::high_watermark))?;
+        self.write_cleaned(writer)
+    }
+
+    /// Writes where the logs begin.
+    pub(super) fn write_starts(&self, writer: &CheckpointWriter) -> Result<(), StorageError> {
+        let all = self.all();
+        let each = all.iter().map(|partition| (&**partition.topic(), partition.index(), partition.log_start()));
+        writer.write(Checkpoint::LogStart, each)
+    }
+
+    /// Writes how far the logs are clean, of which that is known.
+    pub(super) fn write_cleaned(&self, writer: &CheckpointWriter) -> Result<(), StorageError> {
+        let all = self.all();
+        let each = all.iter().filter_map(|partition| {
+            let clean = partition.inner().cleaning.clean()?;
+            Some((&**partition.topic(), partition.index(), clean))
+        });
+        writer.write(Checkpoint::Cleaned, each)
     }
 
     async fn bring_in_line(&self, known: Option<&Arc<TopicPartitions>>, topic: &Arc<Topic>) -> TopicPartitions {
@@ -340,14 +358,24 @@ fn open(options: &Arc<Options>, start: Start) -> Option<PartitionHandle> {
                 true => OpenContext { recovery_point: None, log_start: None, ..context },
                 false => context,
             };
+            let clean = match context.fresh {
+                true => None,
+                false => options.data_dir.cleaned(&start.topic, start.id.partition),
+            };
             let (disk, clock) = (Arc::clone(&options.disk), Arc::clone(&options.clock));
             let log = Log::open(disk, clock, dir.clone(), options.log_config(&start.settings), context)?;
             let generations = Generations::open(Arc::clone(&options.disk), &dir, log.end_offset())?;
-            Ok((log, generations))
+            Ok((log, generations, clean))
         },
     );
     match opened {
-        Ok((log, generations)) => Some(PartitionHandle::new(Arc::clone(options), start, log, generations)),
+        Ok((log, generations, clean)) => {
+            let handle = PartitionHandle::new(Arc::clone(options), start, log, generations);
+            if let Some(clean) = clean {
+                handle.inner().cleaning.set_clean(clean);
+            }
+            Some(handle)
+        }
         Err(error) => {
             tracing::error!(topic = %start.topic, partition = %start.id.partition, %error, "a partition cannot be opened");
             None

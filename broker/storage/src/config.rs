@@ -5,12 +5,31 @@
 pub struct Cleanup {
     /// Whole segments go by age and by size.
     pub delete: bool,
-    /// Only the last record of each key stays. (The log carries the flag; a compactor acts on it.)
+    /// Only the last record of each key stays.
     pub compact: bool,
 }
 
+/// When a compacted log is cleaned, and what of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compaction {
+    /// `min.cleanable.dirty.ratio`: a log is cleaned once more than this share of it is dirty …
+    pub min_dirty_ratio: f64,
+    /// `max.compaction.lag.ms`: … or a record has been dirty for so long.
+    pub max_lag_ms: i64,
+    /// `min.compaction.lag.ms`: younger records are left alone.
+    pub min_lag_ms: i64,
+    /// `delete.retention.ms`: how long tombstones and transaction markers stay once a round has met them.
+    pub delete_retention_ms: i64,
+}
+
+impl Default for Compaction {
+    fn default() -> Self {
+        Self { min_dirty_ratio: 0.5, max_lag_ms: i64::MAX, min_lag_ms: 0, delete_retention_ms: 86_400_000 }
+    }
+}
+
 /// The settings of one log. Defaults are Kafka's.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
     /// `segment.bytes`: a segment is closed before it would grow past this.
     pub segment_bytes: u32,
@@ -32,6 +51,8 @@ pub struct LogConfig {
     pub max_message_bytes: u32,
     /// `cleanup.policy`.
     pub cleanup: Cleanup,
+    /// When it is compacted, where it is.
+    pub compaction: Compaction,
     /// `file.delete.delay.ms`: between the renaming of a file to `.deleted` and its removal.
     pub file_delete_delay_ms: i64,
     /// `producer.id.expiration.ms`: an idle producer is forgotten after this.
@@ -51,6 +72,7 @@ impl Default for LogConfig {
             flush_ms: i64::MAX,
             max_message_bytes: 1_048_588,
             cleanup: Cleanup { delete: true, compact: false },
+            compaction: Compaction::default(),
             file_delete_delay_ms: 60_000,
             producer_id_expiration_ms: 86_400_000,
         }

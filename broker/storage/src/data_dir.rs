@@ -7,6 +7,7 @@
 //! recovery-point-offset-checkpoint   per partition: what lies before is synced
 //! log-start-offset-checkpoint        per partition: the first offset, where it is within a segment
 //! replication-offset-checkpoint      per partition: the high watermark
+//! cleaner-offset-checkpoint          per compacted partition: what lies before is clean
 //! boot-id                            the boot of the machine in which all logs were last known to be whole (not Kafka's)
 //! <topic>-<partition>/               a log; `partition.metadata` in it names the topic's id
 //! <topic>-<partition>.<id>-delete/   a log on its way out
@@ -16,14 +17,14 @@
 //! while it recovers from a power loss leaves the old one, and the next start recovers again.
 
 use crate::io::{Disk, Lock, Open};
-use crate::segment::FileCache;
+use crate::segment::{FileCache, lock};
 use crate::{DeletedDir, OpenContext, StorageError};
 use millrace_model::{Offset, PartitionId, TopicId};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 const LOCK: &str = ".lock";
 const CLEAN: &str = ".kafka_cleanshutdown";
@@ -43,6 +44,8 @@ pub enum Checkpoint {
     LogStart,
     /// The high watermark.
     HighWatermark,
+    /// What lies before is clean.
+    Cleaned,
 }
 
 impl Checkpoint {
@@ -51,6 +54,7 @@ impl Checkpoint {
             Self::RecoveryPoint => "recovery-point-offset-checkpoint",
             Self::LogStart => "log-start-offset-checkpoint",
             Self::HighWatermark => "replication-offset-checkpoint",
+            Self::Cleaned => "cleaner-offset-checkpoint",
         }
     }
 }
@@ -93,7 +97,9 @@ pub struct DataDir {
     recovery_points: Offsets,
     log_starts: Offsets,
     high_watermarks: Offsets,
+    cleaned: Offsets,
     files: Arc<FileCache>,
+    checkpoint_turn: Arc<Mutex<()>>,
 }
 
 impl DataDir {
@@ -120,6 +126,8 @@ impl DataDir {
             recovery_points: offsets(Checkpoint::RecoveryPoint)?,
             log_starts: offsets(Checkpoint::LogStart)?,
             high_watermarks: offsets(Checkpoint::HighWatermark)?,
+            cleaned: offsets(Checkpoint::Cleaned)?,
+            checkpoint_turn: Arc::default(),
             _lock: lock,
             clean,
             same_boot,
@@ -243,10 +251,16 @@ impl DataDir {
         self.high_watermarks.get(&(topic.to_owned(), partition)).copied()
     }
 
+    /// Before which offset the records are clean, as the last user left it.
+    pub fn cleaned(&self, topic: &str, partition: PartitionId) -> Option<Offset> {
+        self.cleaned.get(&(topic.to_owned(), partition)).copied()
+    }
+
     /// Forgets what the last user left of a partition: it was deleted, and may come again under the same name.
     pub fn forget(&mut self, topic: &str, partition: PartitionId) {
         let key = (topic.to_owned(), partition);
-        for offsets in [&mut self.recovery_points, &mut self.log_starts, &mut self.high_watermarks] {
+        let Self { recovery_points, log_starts, high_watermarks, cleaned, .. } = self;
+        for offsets in [recovery_points, log_starts, high_watermarks, cleaned] {
             offsets.remove(&key);
         }
     }
@@ -275,12 +289,13 @@ impl DataDir {
         checkpoint: Checkpoint,
         offsets: impl IntoIterator<Item = (&'a str, PartitionId, Offset)>,
     ) -> Result<(), StorageError> {
-        CheckpointWriter { disk: Arc::clone(&self.disk), dir: self.path.clone() }.write(checkpoint, offsets)
+        self.checkpoint_writer().write(checkpoint, offsets)
     }
 
     /// Writes checkpoints without the data directory itself, for instance on another thread.
     pub fn checkpoint_writer(&self) -> CheckpointWriter {
-        CheckpointWriter { disk: Arc::clone(&self.disk), dir: self.path.clone() }
+        let turn = Arc::clone(&self.checkpoint_turn);
+        CheckpointWriter { disk: Arc::clone(&self.disk), dir: self.path.clone(), turn }
     }
 
     /// Marks the shutdown as clean: every log was closed without an error, and the checkpoints are written.
@@ -298,6 +313,8 @@ impl DataDir {
 pub struct CheckpointWriter {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    /// Held from the look at the offsets until they are written: a file never goes back to older ones.
+    turn: Arc<Mutex<()>>,
 }
 
 impl CheckpointWriter {
@@ -310,6 +327,7 @@ impl CheckpointWriter {
         checkpoint: Checkpoint,
         offsets: impl IntoIterator<Item = (&'a str, PartitionId, Offset)>,
     ) -> Result<(), StorageError> {
+        let _turn = lock(&self.turn);
         let mut lines = String::new();
         let mut count = 0;
         for (topic, partition, offset) in offsets {

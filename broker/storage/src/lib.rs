@@ -4,6 +4,7 @@
 //! <data dir>/topic-0/00000000000000000000.log        batches, byte for byte as on the wire
 //!                    00000000000000000000.index      (relative offset i32, position i32), every index.interval.bytes
 //!                    00000000000000000000.timeindex  (largest timestamp i64, relative offset i32)
+//!                    00000000000000000000.txnindex   aborted transactions
 //!                    00000000000000000123.snapshot   producer state as of offset 123
 //!                    leader-epoch-checkpoint         (epoch, first offset), text
 //!                    partition.metadata              the topic's id, text
@@ -16,6 +17,7 @@
 //!
 //! Absent here: requests, sockets, the high watermark (a reader is told how far it may read), plugins, threads.
 
+pub mod clean;
 mod config;
 pub mod data_dir;
 mod epochs;
@@ -30,7 +32,7 @@ mod segment;
 mod tail;
 mod walk;
 
-pub use config::{Cleanup, LogConfig};
+pub use config::{Cleanup, Compaction, LogConfig};
 pub use error::{ProducerError, ReadError, StorageError};
 pub use generations::{GenerationStart, Generations, NextGenerations};
 pub use log::{Appended, DeletedDir, FlushTask, Log, OpenContext, Recovered, Retained};

@@ -14,6 +14,7 @@
 //! first, so that a retry is recognised after a restart too; Kafka, reading such a file, is left with the last one.
 
 use crate::ProducerError;
+use crate::clean::{LastOfProducers, LastWritten};
 use millrace_model::batch::add_sequence;
 use millrace_model::{BatchHeader, Offset, ProducerEpoch, ProducerId, Timestamp};
 use std::collections::BTreeMap;
@@ -190,6 +191,15 @@ impl Producers {
         self.0.retain(|_, producer| {
             producer.transaction_start.is_some() || now.since(producer.last_timestamp) < after_ms
         });
+    }
+
+    /// Which batch says how far each producer is: cleaning keeps it.
+    pub(crate) fn last_written(&self) -> LastOfProducers {
+        let last = |producer: &Producer| LastWritten {
+            offset: producer.written().last().map(|last| Offset::new(last.last_offset)),
+            epoch: producer.epoch,
+        };
+        self.0.iter().map(|(&id, producer)| (id, last(producer))).collect()
     }
 
     /// All producers.

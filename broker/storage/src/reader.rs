@@ -172,24 +172,34 @@ impl LogReader {
         if from >= upto {
             return Ok(FileSlice::empty());
         }
-        self.slice(from, upto, end, max_bytes, at_least_one_batch).map_err(|error| {
-            // Retention may have taken the segment away in this moment.
+        loop {
+            let segments = self.shared.segments.load_full();
+            let error = match self.slice(&segments, from, upto, end, max_bytes, at_least_one_batch) {
+                Ok(slice) => return Ok(slice),
+                Err(error) => error,
+            };
+            // Retention may have taken the segment away in this moment, or the cleaner put another one in its place.
             let start = self.start_offset();
-            if from < start { ReadError::OutOfRange { offset: from, start, end: end.offset } } else { error.into() }
-        })
+            if from < start {
+                return Err(ReadError::OutOfRange { offset: from, start, end: end.offset });
+            }
+            if Arc::ptr_eq(&segments, &self.shared.segments.load_full()) {
+                return Err(error.into());
+            }
+        }
     }
 
     fn slice(
         &self,
+        segments: &[Arc<Segment>],
         from: Offset,
         upto: Offset,
         end: Border,
         max_bytes: u32,
         at_least_one_batch: bool,
     ) -> Result<FileSlice, StorageError> {
-        let segments = self.shared.segments.load();
-        let Some(found) = self.locate(&segments, from, end)? else { return Ok(FileSlice::empty()) };
-        let limit = self.limit(&segments, found.segment, upto, end)?;
+        let Some(found) = self.locate(segments, from, end)? else { return Ok(FileSlice::empty()) };
+        let limit = self.limit(segments, found.segment, upto, end)?;
         if found.batch_end > limit {
             return Ok(FileSlice::empty());
         }
@@ -250,7 +260,8 @@ impl LogReader {
     }
 
     fn size_at(&self, segment: &Segment, end: Border) -> u64 {
-        if segment.base == end.segment { end.position } else { segment.size() }
+        // The end may be older than the list: what was the active segment then can be another one by now.
+        if segment.base == end.segment && !segment.is_cleaned() { end.position } else { segment.size() }
     }
 
     /// The first record with this timestamp or a later one: its offset and timestamp. Reads and unpacks a batch.

@@ -15,18 +15,21 @@
 //! - Files are opened when they are needed; [`FileCache`] bounds how many sealed segments stay open.
 
 use crate::StorageError;
-use crate::io::{Disk, DiskFile, Open};
-use crate::walk::{LOOKUP, SCAN, Step, Walk};
+use crate::io::{Disk, DiskFile, Open, with_suffix};
+use crate::walk::{HEADER_ONLY, LOOKUP, SCAN, Step, Walk};
 use millrace_model::{BatchHeader, Offset, Timestamp};
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 pub(crate) const INDEX_ENTRY: u64 = 8;
 pub(crate) const TIME_ENTRY: u64 = 12;
 const NOT_COUNTED: u32 = u32::MAX;
+const NOT_READ: i64 = i64::MIN;
+/// What the name of a file that is to go ends in.
+const DELETED: &str = ".deleted";
 /// Index entries that one read brings in.
 const PAGE_ENTRIES: u32 = 512;
 
@@ -95,6 +98,11 @@ pub(crate) struct Segment {
     sealed: AtomicBool,
     synced: AtomicBool,
     cached: AtomicBool,
+    /// The files have their `.deleted` names; another segment may have the old ones.
+    retired: AtomicBool,
+    /// Written by the cleaner, in place of others.
+    cleaned: bool,
+    first_timestamp: AtomicI64,
     rebuilding: Mutex<bool>,
 }
 
@@ -111,8 +119,21 @@ impl Segment {
             sealed: AtomicBool::new(sealed),
             synced: AtomicBool::new(false),
             cached: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
+            cleaned: false,
+            first_timestamp: AtomicI64::new(NOT_READ),
             rebuilding: Mutex::new(false),
         }
+    }
+
+    /// A segment that the cleaner has written and synced.
+    pub(crate) fn cleaned(dir: Arc<Dir>, base: Offset, size: u64) -> Self {
+        Self { cleaned: true, synced: AtomicBool::new(true), ..Self::new(dir, base, size, true) }
+    }
+
+    /// Whether the cleaner has written it. Then it never was the active one.
+    pub(crate) const fn is_cleaned(&self) -> bool {
+        self.cleaned
     }
 
     pub(crate) fn size(&self) -> u64 {
@@ -147,7 +168,29 @@ impl Segment {
     }
 
     pub(crate) fn path(&self, kind: Kind) -> PathBuf {
-        self.dir.file(self.base, kind.extension())
+        let path = self.dir.file(self.base, kind.extension());
+        if self.retired.load(Ordering::Acquire) { with_suffix(&path, DELETED) } else { path }
+    }
+
+    /// Renames the files to `.deleted` and returns their new names. Who still reads the segment goes on with these.
+    pub(crate) fn retire(&self) -> Result<Vec<PathBuf>, StorageError> {
+        // Nobody opens or rebuilds a file between the renaming and the note of it.
+        let _rebuilding = lock(&self.rebuilding);
+        let mut files = lock(&self.files);
+        *files = Files::default();
+        self.cached.store(false, Ordering::Release);
+        let mut renamed = Vec::new();
+        for extension in Kind::ALL.map(Kind::extension).into_iter().chain(["txnindex"]) {
+            let path = self.dir.file(self.base, extension);
+            let deleted = with_suffix(&path, DELETED);
+            match self.dir.disk.rename(&path, &deleted) {
+                Ok(()) => renamed.push(deleted),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(StorageError::io("rename", path)(error)),
+            }
+        }
+        self.retired.store(true, Ordering::Release);
+        Ok(renamed)
     }
 
     /// One of the files, opened if it is not, as `how` says.
@@ -256,6 +299,25 @@ impl Segment {
         };
         self.set_max_timestamp(max);
         Ok((max.timestamp > Timestamp::NONE).then_some(max))
+    }
+
+    /// The first batch's largest timestamp; `None` where there is no batch.
+    pub(crate) fn first_timestamp(self: &Arc<Self>, cache: &FileCache) -> Result<Option<Timestamp>, StorageError> {
+        let known = self.first_timestamp.load(Ordering::Relaxed);
+        if known != NOT_READ {
+            return Ok(Some(Timestamp::new(known)));
+        }
+        let (file, path) = (self.read_file(Kind::Log, cache)?, self.path(Kind::Log));
+        let position = 0;
+        let mut walk = Walk::new(&*file, &path, position, self.size(), self.base, HEADER_ONLY, false);
+        match walk.step()? {
+            Step::Batch(header) => {
+                self.first_timestamp.store(header.max_timestamp.get(), Ordering::Relaxed);
+                Ok(Some(header.max_timestamp))
+            }
+            Step::End => Ok(None),
+            Step::Torn(reason) => Err(StorageError::Corrupt { path, position, reason }),
+        }
     }
 
     /// When the log file was last written.

@@ -5,7 +5,7 @@
 
 use super::describe::Source;
 use super::{Effect, Key, KeyError, Value, broker_key, parse, topic_key};
-use millrace_storage::{Cleanup, LogConfig};
+use millrace_storage::{Cleanup, Compaction, LogConfig};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -129,7 +129,7 @@ impl TopicSettings {
     pub fn log_config(&self, producer_id_expiration: Duration) -> LogConfig {
         LogConfig {
             segment_bytes: self.segment_bytes,
-            segment_ms: millis(self.segment_age),
+            segment_ms: millis(self.roll_age()),
             segment_index_bytes: self.segment_index_bytes,
             index_interval_bytes: self.index_interval_bytes,
             retention_ms: self.retention.map(millis),
@@ -138,8 +138,27 @@ impl TopicSettings {
             flush_ms: self.flush_interval.map_or(i64::MAX, millis),
             max_message_bytes: self.max_message_bytes,
             cleanup: Cleanup { delete: self.delete, compact: self.compact },
+            compaction: self.compaction(),
             file_delete_delay_ms: millis(self.file_delete_delay),
             producer_id_expiration_ms: millis(producer_id_expiration),
+        }
+    }
+
+    /// When the topic's logs are cleaned, where they are compacted.
+    pub fn compaction(&self) -> Compaction {
+        Compaction {
+            min_dirty_ratio: self.min_cleanable_dirty_ratio,
+            max_lag_ms: self.max_compaction_lag.map_or(i64::MAX, millis),
+            min_lag_ms: millis(self.min_compaction_lag),
+            delete_retention_ms: millis(self.delete_retention),
+        }
+    }
+
+    /// The greatest age of an active segment: what is in it is not compacted, so `max.compaction.lag.ms` counts too.
+    pub fn roll_age(&self) -> Duration {
+        match self.max_compaction_lag {
+            Some(lag) if self.compact => self.segment_age.min(lag),
+            _ => self.segment_age,
         }
     }
 
@@ -416,6 +435,20 @@ impl BrokerKeys {
         u32::try_from(number).map_err(|_| unsuited(name, &number.to_string()))
     }
 
+    /// A floating-point number in so many parts of one, whole; `None` where that is more than a number can say.
+    fn whole(&self, name: &str, parts: f64) -> Result<Option<u64>, KeyError> {
+        let number = match self.required(name)? {
+            Value::Double(number) => number * parts,
+            other => return Err(unsuited(name, &other.to_string())),
+        };
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the range of the type")]
+        let whole = (0.0..9e18).contains(&number).then_some(number as u64);
+        match whole {
+            None if number < 0.0 || number.is_nan() => Err(unsuited(name, &number.to_string())),
+            whole => Ok(whole),
+        }
+    }
+
     fn unit(&self, name: &str, unit: i64) -> Result<Duration, KeyError> {
         let number = self.integer(name)?.saturating_mul(unit);
         u64::try_from(number).map(Duration::from_millis).map_err(|_| unsuited(name, &number.to_string()))
@@ -461,6 +494,18 @@ pub struct BrokerSettings {
     pub recovery_checkpoint_interval: Duration,
     /// `producer.id.expiration.ms`.
     pub producer_id_expiration: Duration,
+    /// `log.cleaner.enable`.
+    pub cleaner_enabled: bool,
+    /// `log.cleaner.backoff.ms`.
+    pub cleaner_backoff: Duration,
+    /// `log.cleaner.dedupe.buffer.size`.
+    pub cleaner_table_bytes: u64,
+    /// `log.cleaner.io.buffer.load.factor`, in thousandths.
+    pub cleaner_table_load: u32,
+    /// `log.cleaner.io.buffer.size`.
+    pub cleaner_io_bytes: u32,
+    /// `log.cleaner.io.max.bytes.per.second`.
+    pub cleaner_bytes_per_second: Option<u64>,
     /// `group.initial.rebalance.delay.ms`.
     pub group_initial_rebalance_delay: Duration,
     /// `group.min.session.timeout.ms`.
@@ -525,6 +570,15 @@ impl BrokerSettings {
             retention_check_interval: keys.unit("log.retention.check.interval.ms", 1)?,
             recovery_checkpoint_interval: keys.unit("log.flush.offset.checkpoint.interval.ms", 1)?,
             producer_id_expiration: keys.unit("producer.id.expiration.ms", 1)?,
+            cleaner_enabled: as_flag("log.cleaner.enable", keys.required("log.cleaner.enable")?)?,
+            cleaner_backoff: keys.unit("log.cleaner.backoff.ms", 1)?,
+            cleaner_table_bytes: u64::try_from(keys.integer("log.cleaner.dedupe.buffer.size")?).unwrap_or(0),
+            cleaner_table_load: keys
+                .whole("log.cleaner.io.buffer.load.factor", 1000.0)?
+                .and_then(|load| u32::try_from(load).ok())
+                .unwrap_or(1000),
+            cleaner_io_bytes: keys.u32("log.cleaner.io.buffer.size")?,
+            cleaner_bytes_per_second: keys.whole("log.cleaner.io.max.bytes.per.second", 1.0)?,
             group_initial_rebalance_delay: keys.unit("group.initial.rebalance.delay.ms", 1)?,
             group_min_session_timeout: keys.unit("group.min.session.timeout.ms", 1)?,
             group_max_session_timeout: keys.unit("group.max.session.timeout.ms", 1)?,

@@ -23,8 +23,7 @@ const fn key(
     Key { name, kind, default: Some(default), rule, importance: Medium, effect, dynamic: true, doc, synonyms }
 }
 
-/// Settings of replication and of compaction are checked, kept and described; they come into force with the second replica
-/// and with the cleaner.
+/// Settings of replication are checked, kept and described; they come into force with the second replica.
 #[rustfmt::skip]
 pub(super) static TOPIC: &[Key] = &[
     key("cleanup.policy", List, "delete", ListOf(&["compact", "delete"]), Acts, &[("log.cleanup.policy", 1)],
@@ -38,7 +37,7 @@ pub(super) static TOPIC: &[Key] = &[
         "The codec in which batches are stored; producer keeps what each producer chose."),
     key("compression.zstd.level", Int, "3", Between(-131_072, 22), Acts, &[("compression.zstd.level", 1)],
         "The level where the broker compresses with zstd."),
-    key("delete.retention.ms", Long, "86400000", AtLeast(0), Ignored, &[("log.cleaner.delete.retention.ms", 1)],
+    key("delete.retention.ms", Long, "86400000", AtLeast(0), Acts, &[("log.cleaner.delete.retention.ms", 1)],
         "How long tombstones stay readable in a compacted topic."),
     key("file.delete.delay.ms", Long, "60000", AtLeast(0), Acts, &[("log.segment.delete.delay.ms", 1)],
         "How long a deleted segment's files stay on disk under their .deleted names."),
@@ -57,7 +56,7 @@ pub(super) static TOPIC: &[Key] = &[
         "Known from Kafka's tiered storage; without effect in this broker."),
     key("local.retention.ms", Long, "-2", AtLeast(-2), Ignored, &[("log.local.retention.ms", 1)],
         "Known from Kafka's tiered storage; without effect in this broker."),
-    key("max.compaction.lag.ms", Long, MAX, AtLeast(1), Ignored, &[("log.cleaner.max.compaction.lag.ms", 1)],
+    key("max.compaction.lag.ms", Long, MAX, AtLeast(1), Acts, &[("log.cleaner.max.compaction.lag.ms", 1)],
         "The longest time that a record may stay uncompacted."),
     key("max.message.bytes", Int, "1048588", AtLeast(0), Acts, &[("message.max.bytes", 1)],
         "The largest batch that is accepted, compressed where it is compressed."),
@@ -70,9 +69,9 @@ pub(super) static TOPIC: &[Key] = &[
     key("message.timestamp.type", Str, "CreateTime", OneOf(&["CreateTime", "LogAppendTime"]), Acts,
         &[("log.message.timestamp.type", 1)],
         "Whether records carry the producer's time or the time at which the broker appended them."),
-    key("min.cleanable.dirty.ratio", Double, "0.5", Fraction(1.0), Ignored, &[("log.cleaner.min.cleanable.ratio", 1)],
+    key("min.cleanable.dirty.ratio", Double, "0.5", Fraction(1.0), Acts, &[("log.cleaner.min.cleanable.ratio", 1)],
         "The share of the log that must be dirty before it is compacted."),
-    key("min.compaction.lag.ms", Long, "0", AtLeast(0), Ignored, &[("log.cleaner.min.compaction.lag.ms", 1)],
+    key("min.compaction.lag.ms", Long, "0", AtLeast(0), Acts, &[("log.cleaner.min.compaction.lag.ms", 1)],
         "The shortest time that a record stays uncompacted."),
     key("min.insync.replicas", Int, "1", AtLeast(1), Acts, &[("min.insync.replicas", 1)],
         "Replicas that must have a batch before acks=all is answered."),

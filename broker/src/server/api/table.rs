@@ -2,7 +2,7 @@
 
 use super::{
     Call, Context, alter_configs, answer, api_versions, consumer_group_describe, consumer_group_heartbeat,
-    create_partitions, create_topics, delete_groups, delete_topics, describe_cluster, describe_configs,
+    create_partitions, create_topics, delete_groups, delete_records, delete_topics, describe_cluster, describe_configs,
     describe_groups, describe_log_dirs, describe_topic_partitions, fetch, find_coordinator, heartbeat,
     incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources, list_groups,
     list_offsets, metadata, offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group,
@@ -131,6 +131,7 @@ pub const TABLE: &[Api] = &[
     api(ApiKey::ApiVersions, Unauthenticated, Free, Quota::Exempt, prompt!(api_versions)),
     api(ApiKey::CreateTopics, Authenticated, Needs(Operation::Create, Resource::Topic), Quota::ControllerMutation, typed!(create_topics)),
     api(ApiKey::DeleteTopics, Authenticated, Needs(Operation::Delete, Resource::Topic), Quota::ControllerMutation, typed!(delete_topics)),
+    api(ApiKey::DeleteRecords, Authenticated, Needs(Operation::Delete, Resource::Topic), Quota::Request, typed!(delete_records)),
     api(ApiKey::InitProducerId, Authenticated, Needs(Operation::IdempotentWrite, Resource::Cluster), Quota::Request, typed!(init_producer_id)),
     api(ApiKey::OffsetForLeaderEpoch, Authenticated, Needs(Operation::Describe, Resource::Topic), Quota::Request, typed!(offset_for_leader_epoch)),
     api(ApiKey::DescribeConfigs, Authenticated, Needs(Operation::DescribeConfigs, Resource::Config), Quota::Request, typed!(describe_configs)),

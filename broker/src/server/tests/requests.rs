@@ -358,6 +358,53 @@ async fn producer_ids_never_repeat() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_are_deleted_up_to_an_offset_or_the_high_watermark_where_the_policy_allows_it() {
+    let node = Node::start().await;
+    let mut client = node.client().await;
+    let id = create(&mut client, "orders", 2).await;
+    append(&mut client, "orders", id, 0, &["a", "b", "c", "d"]).await;
+    let compacted = CreatableTopic::default().with_name(name("compacted")).with_num_partitions(1);
+    let policy = CreatableTopicConfig::default()
+        .with_name(StrBytes::from_static_str("cleanup.policy"))
+        .with_value(Some(StrBytes::from_static_str("compact")));
+    let request = CreateTopicsRequest::default()
+        .with_topics(vec![compacted.with_replication_factor(1).with_configs(vec![policy])])
+        .with_timeout_ms(1000);
+    assert_eq!(client.ask(&request).await.unwrap().topics[0].error_code, 0);
+    let delete = |topic: &str, partition: i32, offset: i64| {
+        let partition = delete_records_request::DeleteRecordsPartition::default()
+            .with_partition_index(partition)
+            .with_offset(offset);
+        let topic = delete_records_request::DeleteRecordsTopic::default()
+            .with_name(name(topic))
+            .with_partitions(vec![partition]);
+        DeleteRecordsRequest::default().with_topics(vec![topic]).with_timeout_ms(1000)
+    };
+    let none = ErrorCode::None;
+    for version in 0..=2 {
+        for (topic, partition, offset, code, start) in [
+            ("orders", 0, 2, none, 2),
+            ("orders", 0, 1, none, 2),
+            ("orders", 0, 5, ErrorCode::OffsetOutOfRange, -1),
+            ("orders", 0, -2, ErrorCode::OffsetOutOfRange, -1),
+            ("orders", 1, -1, none, 0),
+            ("orders", 2, 0, ErrorCode::UnknownTopicOrPartition, -1),
+            ("compacted", 0, 0, ErrorCode::PolicyViolation, -1),
+            ("none", 0, 0, ErrorCode::UnknownTopicOrPartition, -1),
+        ] {
+            let sent = client.send_version(version, &delete(topic, partition, offset)).await.unwrap();
+            let answer: DeleteRecordsResponse = client.receive(sent).await.unwrap();
+            let result = &answer.topics[0].partitions[0];
+            assert_eq!((result.error_code, result.low_watermark), (code.code(), start), "{topic} {offset} {version}");
+        }
+    }
+    let response = read(&mut client, 12, &fetch("orders", id, &[(0, 1)])).await;
+    assert_eq!(only(&response).error_code, ErrorCode::OffsetOutOfRange.code());
+    let answer = client.ask(&delete("orders", 0, -1)).await.unwrap();
+    assert_eq!(answer.topics[0].partitions[0].low_watermark, 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn topics_are_described_page_by_page() {
     let node = Node::start().await;
     let mut client = node.client().await;

@@ -3,7 +3,6 @@
 use super::{Active, Log};
 use crate::StorageError;
 use crate::io::Disk;
-use crate::io::with_suffix;
 use crate::retention::{Candidate, choose};
 use crate::segment::{Kind, Segment};
 use crate::tail::Border;
@@ -102,20 +101,11 @@ impl Log {
     }
 
     /// Renames the files of segments to `.deleted`; [`Log::sweep`] removes them later.
-    fn remove_segments(&mut self, going: &[Arc<Segment>], now: Timestamp) -> Result<(), StorageError> {
+    pub(super) fn remove_segments(&mut self, going: &[Arc<Segment>], now: Timestamp) -> Result<(), StorageError> {
         let due = now.plus_ms(self.config.file_delete_delay_ms);
         self.dir_unsynced = true;
         for segment in going {
-            segment.release_files();
-            for extension in Kind::ALL.map(Kind::extension).into_iter().chain(["txnindex"]) {
-                let path = self.shared.dir.file(segment.base, extension);
-                let renamed = with_suffix(&path, ".deleted");
-                match self.shared.dir.disk.rename(&path, &renamed) {
-                    Ok(()) => self.deleted.push_back((due, renamed)),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(StorageError::io("rename", path)(error)),
-                }
-            }
+            self.deleted.extend(segment.retire()?.into_iter().map(|path| (due, path)));
         }
         Ok(())
     }

@@ -11,6 +11,7 @@
 mod flush;
 mod maintain;
 mod open;
+mod swap;
 
 pub use flush::FlushTask;
 pub use maintain::{DeletedDir, Retained};

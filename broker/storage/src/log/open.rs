@@ -74,6 +74,8 @@ struct Names {
     segments: Vec<Offset>,
     snapshots: Vec<Offset>,
     leftovers: Vec<String>,
+    /// Segments that the cleaner has written and that are not in place yet.
+    swaps: Vec<Offset>,
 }
 
 impl Names {
@@ -86,6 +88,12 @@ impl Names {
                 ("log", Some(offset)) => sorted.segments.push(offset),
                 ("snapshot", Some(offset)) => sorted.snapshots.push(offset),
                 ("deleted" | "tmp" | "cleaned", _) => sorted.leftovers.push(name),
+                ("swap", _) => {
+                    let base = stem.strip_suffix(".log").and_then(|stem| stem.parse().ok());
+                    sorted.swaps.extend(base.map(Offset::new));
+                    // The files of those are renamed before what is left over is removed.
+                    sorted.leftovers.push(name);
+                }
                 _ => {}
             }
         }
@@ -108,11 +116,12 @@ impl Log {
         context: OpenContext,
     ) -> Result<Self, StorageError> {
         let dir = Arc::new(Dir { disk, path: dir });
-        let names = if context.fresh {
-            Names::default()
-        } else {
-            Names::sort_out(dir.disk.list(&dir.path).map_err(StorageError::io("list", &dir.path))?)
-        };
+        let list = || dir.disk.list(&dir.path).map(Names::sort_out).map_err(StorageError::io("list", &dir.path));
+        let mut names = if context.fresh { Names::default() } else { list()? };
+        if !names.swaps.is_empty() {
+            super::swap::finish(&dir, &names.swaps, &names.segments)?;
+            names = list()?;
+        }
         for name in &names.leftovers {
             let path = dir.path.join(name);
             if let Err(error) = dir.disk.remove_file(&path) {

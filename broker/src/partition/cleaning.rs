@@ -1,0 +1,212 @@
+//! The cleaner of a node: one task for all compacted partitions, the dirtiest first, as Kafka has it.
+//!
+//! A round runs in steps beside the I/O workers; between them the task sleeps as `log.cleaner.io.max.bytes.per.second` asks.
+//! The writer is held for the swap of a finished segment, which is a few renames, and for nothing else.
+//!
+//! Invariants:
+//! - How far a log is clean is written down (`cleaner-offset-checkpoint`) after the segments are in place on the disk. One that is too
+//!   early costs a longer round, no more.
+//! - A log that cannot be read is left alone from then on, with one line that says why; the others go on.
+
+use super::error::AppendError;
+use super::handle::{Inner, PartitionHandle};
+use super::registry::Partitions;
+use millrace_model::{Offload, Offset};
+use millrace_storage::StorageError;
+use millrace_storage::clean::{CleanOptions, CleanStats, Cleanable, Round, Step};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Bytes that a step reads before the task looks around again.
+const STEP: u64 = 8 << 20;
+/// A throttled step takes about so long.
+const THROTTLED_STEP: Duration = Duration::from_millis(100);
+
+/// What the cleaner of a node is told.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CleanerOptions {
+    /// `log.cleaner.enable`.
+    pub enabled: bool,
+    /// `log.cleaner.backoff.ms`: how long it waits where nothing is dirty enough.
+    pub backoff: Duration,
+    /// `log.cleaner.io.max.bytes.per.second`, read and written together; `None` for no limit.
+    pub bytes_per_second: Option<u64>,
+    /// What every round is told.
+    pub rounds: CleanOptions,
+}
+
+/// What the cleaner knows of a partition.
+#[derive(Debug)]
+pub(super) struct Cleaning {
+    /// Records before it are clean; negative where that is not known.
+    clean: AtomicI64,
+    given_up: AtomicBool,
+}
+
+impl Default for Cleaning {
+    fn default() -> Self {
+        Self { clean: AtomicI64::new(-1), given_up: AtomicBool::new(false) }
+    }
+}
+
+impl Cleaning {
+    /// Before which offset the records are clean.
+    pub(super) fn clean(&self) -> Option<Offset> {
+        Some(Offset::new(self.clean.load(Ordering::Acquire))).filter(|offset| *offset >= Offset::ZERO)
+    }
+
+    pub(super) fn set_clean(&self, offset: Offset) {
+        self.clean.store(offset.get(), Ordering::Release);
+    }
+}
+
+impl Partitions {
+    /// Runs for ever: cleans what is dirty enough.
+    pub async fn keep_clean(self, options: CleanerOptions) {
+        if !options.enabled {
+            return;
+        }
+        loop {
+            while self.clean_one(&options).await {}
+            tokio::time::sleep(options.backoff).await;
+        }
+    }
+
+    /// Cleans the dirtiest partition. `false` where none needs it, or it did not come to an end.
+    async fn clean_one(&self, options: &CleanerOptions) -> bool {
+        let Some((partition, cleanable)) = self.dirtiest().await else { return false };
+        let inner = Arc::clone(partition.inner());
+        match inner.clean(&cleanable, options).await {
+            Ok(Some((upto, stats))) => {
+                tracing::info!(
+                    partition = %inner.name, from = %cleanable.first_dirty, %upto, keys = stats.keys,
+                    bytes_before = stats.bytes_before, bytes_after = stats.bytes_after, "log cleaned",
+                );
+                inner.cleaning.set_clean(upto);
+                self.checkpoint_cleaned().await;
+                true
+            }
+            // Its segments were deleted meanwhile; the partition may have gone.
+            Ok(None) | Err(AppendError::NotLeader | AppendError::Storage(StorageError::Failed { .. })) => false,
+            Err(error) => {
+                inner.cleaning.give_up(&inner.name, &error);
+                false
+            }
+        }
+    }
+
+    async fn dirtiest(&self) -> Option<(PartitionHandle, Cleanable)> {
+        let compacted = |partition: &PartitionHandle| {
+            partition.settings().compact && !partition.inner().cleaning.given_up.load(Ordering::Relaxed)
+        };
+        let partitions: Vec<_> = self.all().into_iter().filter(compacted).collect();
+        if partitions.is_empty() {
+            return None;
+        }
+        beside(&*self.options().offload, move || {
+            let due = partitions.into_iter().filter_map(|partition| {
+                let cleanable = partition.inner().cleanable(partition.last_stable_offset())?;
+                Some((partition, cleanable))
+            });
+            due.max_by(|(_, a), (_, b)| a.dirty_ratio.total_cmp(&b.dirty_ratio))
+        })
+        .await?
+    }
+
+    async fn checkpoint_cleaned(&self) {
+        let (partitions, writer) = (self.clone(), self.options().data_dir.checkpoint_writer());
+        let written = beside(&*self.options().offload, move || partitions.write_cleaned(&writer)).await;
+        if let Some(Err(error)) = written {
+            tracing::warn!(%error, "it could not be written down how far logs are clean");
+        }
+    }
+}
+
+impl Cleaning {
+    fn give_up(&self, partition: &str, error: &dyn std::fmt::Display) {
+        if !self.given_up.swap(true, Ordering::Relaxed) {
+            tracing::error!(partition, %error, "log cannot be cleaned and is left as it is");
+        }
+    }
+}
+
+impl Inner {
+    /// What a round would find, where it is due.
+    fn cleanable(&self, stable: Offset) -> Option<Cleanable> {
+        let config = self.options.log_config(&self.settings.load());
+        let now = self.options.clock.now();
+        match self.reader().cleanable(&config, self.cleaning.clean(), stable, now) {
+            Ok(cleanable) => Some(cleanable).filter(|cleanable| cleanable.is_due(&config.compaction)),
+            Err(error) => {
+                if !self.reader().is_failed() {
+                    self.cleaning.give_up(&self.name, &error);
+                }
+                None
+            }
+        }
+    }
+
+    /// One round. `None` where a segment went away meanwhile.
+    async fn clean(
+        self: &Arc<Self>,
+        cleanable: &Cleanable,
+        options: &CleanerOptions,
+    ) -> Result<Option<(Offset, CleanStats)>, AppendError> {
+        let now = self.options.clock.now();
+        let mut round = self.writer.lock().await.log()?.clean(options.rounds, cleanable, now);
+        loop {
+            let before = moved(&round);
+            let (back, step) = self.step(round, options).await?;
+            round = back;
+            match step {
+                Ok(Step::More) => {}
+                Ok(Step::Swap(cleaned)) => {
+                    if !self.writer.lock().await.log()?.swap_in(cleaned, now)? {
+                        return Ok(None);
+                    }
+                }
+                Ok(Step::Done(upto)) => return Ok(Some((upto, *round.stats()))),
+                Err(error) => {
+                    beside(&*self.options.offload, move || round.discard()).await;
+                    return Err(error.into());
+                }
+            }
+            if let Some(limit) = options.bytes_per_second {
+                let bytes = moved(&round).saturating_sub(before);
+                tokio::time::sleep(Duration::from_millis(bytes.saturating_mul(1000) / limit.max(1))).await;
+            }
+        }
+    }
+
+    async fn step(
+        &self,
+        mut round: Round,
+        options: &CleanerOptions,
+    ) -> Result<(Round, Result<Step, StorageError>), AppendError> {
+        let bytes = options.bytes_per_second.map_or(STEP, |limit| {
+            let part = u128::from(limit) * THROTTLED_STEP.as_millis() / 1000;
+            u64::try_from(part).unwrap_or(STEP).clamp(1, STEP)
+        });
+        let stepped = beside(&*self.options.offload, move || {
+            let step = round.step(bytes);
+            (round, step)
+        });
+        // The offload drops a job only when the node goes down.
+        stepped.await.ok_or(AppendError::NotLeader)
+    }
+}
+
+fn moved(round: &Round) -> u64 {
+    round.stats().bytes_read + round.stats().bytes_written
+}
+
+/// Runs a job beside the I/O workers; `None` where the node goes down.
+async fn beside<T: Send + 'static>(offload: &dyn Offload, job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (done, outcome) = oneshot::channel();
+    offload.run(Box::new(move || {
+        let _ = done.send(job());
+    }));
+    outcome.await.ok()
+}
