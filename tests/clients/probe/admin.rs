@@ -160,6 +160,8 @@ fn incremental(pair: &mut Pair) {
         ("broker, min isr", vec![altered(BROKER, "1", &[("min.insync.replicas", SET, Some("1"))])], true),
         ("all brokers, no min isr", vec![altered(BROKER, "", &[("min.insync.replicas", DELETE, None)])], true),
         ("broker, append to a number", vec![altered(BROKER, "1", &[("log.retention.ms", APPEND, Some("1"))])], true),
+        ("broker, unknown key", vec![altered(BROKER, "1", &[("no.such", SET, Some("1"))])], true),
+        ("broker, listeners", vec![altered(BROKER, "1", &[("listeners", SET, Some("PLAINTEXT://:1"))])], true),
         ("broker, null", vec![altered(BROKER, "1", &[("log.retention.ms", SET, None)])], true),
         ("group", vec![altered(GROUP, "g", &[("consumer.session.timeout.ms", SET, Some("50000"))])], true),
         ("group, too short", vec![altered(GROUP, "g", &[("consumer.session.timeout.ms", SET, Some("1"))])], true),

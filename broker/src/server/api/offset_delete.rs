@@ -40,5 +40,6 @@ pub(super) async fn handle(asked: Asked, request: OffsetDeleteRequest) -> Offset
             .with_name(TopicName(shared(&topic.name)))
             .with_partitions(topic.partitions.into_iter().map(partition).collect())
     };
-    OffsetDeleteResponse::default().with_topics(outcomes.into_iter().map(topic).collect())
+    OffsetDeleteResponse::default()
+        .with_topics(outcomes.into_iter().filter(|topic| !topic.partitions.is_empty()).map(topic).collect())
 }
