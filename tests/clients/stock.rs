@@ -33,7 +33,10 @@ const LOADS: [Load; 3] = [
     Load { name: "lz4 in 1 MB", record: 1000, batch: 1 << 20, codec: "lz4", bytes: 1_000_000_000 },
 ];
 
-const CLIENTS: [(&str, fn(&str, &str, &Load)); 2] = [("perf tool", by_perf_tool), ("librdkafka", by_librdkafka)];
+/// Produces with one client: bootstrap address, topic, load.
+type Drive = fn(&str, &str, &Load);
+
+const CLIENTS: [(&str, Drive); 2] = [("perf tool", by_perf_tool), ("librdkafka", by_librdkafka)];
 
 fn by_perf_tool(bootstrap: &str, topic: &str, load: &Load) {
     let java = tools::java().expect("the comparison needs Java");
