@@ -8,13 +8,14 @@ use kafka_protocol::messages::alter_configs_request::{
 };
 use kafka_protocol::messages::create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic};
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::{
-    AlterConfigsRequest, BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
-    DescribeConfigsRequest, DescribeLogDirsRequest, IncrementalAlterConfigsRequest, ListConfigResourcesRequest,
-    ProduceRequest,
+    AlterConfigsRequest, BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest,
+    DeleteTopicsRequest, DescribeConfigsRequest, DescribeLogDirsRequest, IncrementalAlterConfigsRequest,
+    ListConfigResourcesRequest, ProduceRequest,
 };
 
 use super::batch::Raw;
@@ -55,6 +56,7 @@ pub fn all(pair: &mut Pair) {
     replaced(pair);
     described(pair);
     in_sync(pair);
+    records(pair);
     log_dirs(pair);
     resources(pair);
     timeouts(pair);
@@ -284,6 +286,25 @@ fn in_sync(pair: &mut Pair) {
                 data::produce_to(topic, 0, Some(Raw::default().bytes()), acks)
             });
         }
+    }
+}
+
+/// DeleteRecords, where there is little to delete; "tuned" is compacted by now.
+fn records(pair: &mut Pair) {
+    for (case, topic, partition, offset) in [
+        ("all of none", "grown", 0, -1),
+        ("from the start", "grown", 0, 0),
+        ("beyond the end", "grown", 0, 5),
+        ("before all", "grown", 0, -2),
+        ("a compacted topic", "tuned", 0, -1),
+        ("an unknown topic", "nowhere", 0, -1),
+        ("an unknown partition", "grown", 9, -1),
+    ] {
+        pair.ask::<DeleteRecordsRequest>(&format!("DeleteRecords, {case}"), |_| {
+            let asked = DeleteRecordsPartition::default().with_partition_index(partition).with_offset(offset);
+            let asked = DeleteRecordsTopic::default().with_name(name(topic)).with_partitions(vec![asked]);
+            DeleteRecordsRequest::default().with_topics(vec![asked]).with_timeout_ms(5_000)
+        });
     }
 }
 

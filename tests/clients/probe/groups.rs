@@ -11,9 +11,9 @@ use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
 use kafka_protocol::messages::{
-    DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest, GroupId, HeartbeatRequest, JoinGroupRequest,
-    LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
-    SyncGroupRequest,
+    ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, DeleteGroupsRequest, DescribeGroupsRequest,
+    FindCoordinatorRequest, GroupId, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, SyncGroupRequest,
 };
 
 use super::topics::name;
@@ -173,6 +173,45 @@ pub fn commits(pair: &mut Pair) {
             answer.groups.sort_by(|a, b| a.group_id.cmp(&b.group_id));
         },
     );
+}
+
+/// ConsumerGroupHeartbeat and ConsumerGroupDescribe (KIP-848): what strangers and malformed members are told.
+pub fn consumers(pair: &mut Pair) {
+    let join = |group_id: &str, member: &str, epoch: i32| {
+        ConsumerGroupHeartbeatRequest::default()
+            .with_group_id(group(group_id))
+            .with_member_id(text(member))
+            .with_member_epoch(epoch)
+            .with_rebalance_timeout_ms(45_000)
+            .with_subscribed_topic_names(Some(vec![name("alpha")]))
+            .with_topic_partitions(Some(Vec::new()))
+    };
+    let alive = |member: &str, epoch: i32| {
+        let request = join("strangers", member, epoch);
+        request.with_rebalance_timeout_ms(-1).with_subscribed_topic_names(None).with_topic_partitions(None)
+    };
+    for (case, request) in [
+        ("no group", join("", "m", 0)),
+        ("no timeout", join("strangers", "m", 0).with_rebalance_timeout_ms(-1)),
+        ("no partitions", join("strangers", "m", 0).with_topic_partitions(None)),
+        ("no topics", join("strangers", "m", 0).with_subscribed_topic_names(None)),
+        ("an empty instance", join("strangers", "m", 0).with_instance_id(Some(text("")))),
+        ("an empty rack", join("strangers", "m", 0).with_rack_id(Some(text("")))),
+        ("an unknown assignor", join("strangers", "m", 0).with_server_assignor(Some(text("no-such")))),
+        ("an empty assignor", join("strangers", "m", 0).with_server_assignor(Some(text("")))),
+        ("an epoch that is none", alive("m", -3)),
+        ("leaving as a stranger", alive("m", -1)),
+        ("leaving for a while without an instance", alive("m", -2)),
+        ("a stranger", alive("m", 7)),
+        ("nobody", alive("", 7)),
+    ] {
+        pair.ask::<ConsumerGroupHeartbeatRequest>(&format!("ConsumerGroupHeartbeat, {case}"), |_| request.clone());
+    }
+    for id in ["nobody", "", "probe-commits"] {
+        pair.ask::<ConsumerGroupDescribeRequest>(&format!("ConsumerGroupDescribe, {id:?}"), |_| {
+            ConsumerGroupDescribeRequest::default().with_group_ids(vec![group(id)])
+        });
+    }
 }
 
 /// OffsetDelete and DeleteGroups, last of the groups' because they take away what was committed.

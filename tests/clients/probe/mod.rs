@@ -270,6 +270,7 @@ fn millrace_answers_as_kafka_does_field_by_field() {
     groups::coordinators(&mut pair);
     groups::strangers(&mut pair);
     groups::commits(&mut pair);
+    groups::consumers(&mut pair);
     groups::deletions(&mut pair);
     topics::delete(&mut pair);
     frames::malformed(&mut pair);
