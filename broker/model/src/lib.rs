@@ -9,6 +9,7 @@ pub mod batch;
 pub mod builder;
 pub mod codec;
 mod content_hash;
+pub mod control;
 mod ids;
 pub mod record;
 pub mod rewrite;

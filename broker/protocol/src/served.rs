@@ -1,7 +1,8 @@
 //! How each served request is read once its bytes have been walked.
 //!
 //! kafka-protocol tracks Kafka 4.1. Where 4.3 serves a later version, the body is read here by hand into the same struct,
-//! whose fields have room for it: OffsetCommit and OffsetFetch 10 name topics by id (KIP-848). ListOffsets 11 has the
+//! whose fields have room for it: OffsetCommit and OffsetFetch 10 name topics by id (KIP-848),
+//! WriteTxnMarkers 2 says how a transaction was done. ListOffsets 11 has the
 //! layout of 10.
 
 use crate::ApiKey;
@@ -9,6 +10,7 @@ use crate::message::{DecodeError, layout_version};
 use crate::messages::metadata_request::MetadataRequestTopic;
 use crate::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use crate::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
+use crate::messages::write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};
 use crate::messages::*;
 use crate::wire::{Reader, WireError};
 use bytes::Bytes;
@@ -54,6 +56,13 @@ served! {
     DeleteRecordsRequest = DeleteRecords,
     InitProducerIdRequest = InitProducerId,
     OffsetForLeaderEpochRequest = OffsetForLeaderEpoch,
+    AddPartitionsToTxnRequest = AddPartitionsToTxn,
+    AddOffsetsToTxnRequest = AddOffsetsToTxn,
+    EndTxnRequest = EndTxn,
+    TxnOffsetCommitRequest = TxnOffsetCommit,
+    DescribeProducersRequest = DescribeProducers,
+    DescribeTransactionsRequest = DescribeTransactions,
+    ListTransactionsRequest = ListTransactions,
     DescribeConfigsRequest = DescribeConfigs,
     DescribeLogDirsRequest = DescribeLogDirs,
     ListConfigResourcesRequest = ListConfigResources,
@@ -147,6 +156,36 @@ impl Served for OffsetFetchRequest {
     }
 }
 
+impl Served for WriteTxnMarkersRequest {
+    const API: ApiKey = ApiKey::WriteTxnMarkers;
+
+    fn read(mut body: Bytes, version: i16) -> Result<Self, DecodeError> {
+        if version < 2 {
+            return Self::decode(&mut body, version).map_err(|e| DecodeError::Decoder(e.to_string()));
+        }
+        let mut from = Compact::new(&body);
+        let markers = from.array(|from| {
+            let marker = WritableTxnMarker::default()
+                .with_producer_id(ProducerId(i64::from_be_bytes(from.reader.array()?)))
+                .with_producer_epoch(i16::from_be_bytes(from.reader.array()?))
+                .with_transaction_result(from.reader.i8()? != 0)
+                .with_topics(from.array(|from| {
+                    let topic = WritableTxnMarkerTopic::default().with_name(TopicName(from.text()?));
+                    let topic = topic.with_partition_indexes(from.array(|from| Ok(from.reader.i32()?))?);
+                    from.end_struct()?;
+                    Ok(topic)
+                })?)
+                .with_coordinator_epoch(from.reader.i32()?);
+            // How the transaction was done; the struct has no room for it.
+            from.reader.i8()?;
+            from.end_struct()?;
+            Ok(marker)
+        })?;
+        from.end_struct()?;
+        Ok(Self::default().with_markers(markers))
+    }
+}
+
 /// Reads the types of flexible versions; text shares the body's bytes.
 struct Compact<'a> {
     body: &'a Bytes,
@@ -224,5 +263,16 @@ mod tests {
         let request: OffsetFetchRequest = decode(body.into(), 10).unwrap();
         assert_eq!(request.groups[0].topics, None);
         assert!(request.require_stable);
+    }
+
+    #[test]
+    fn markers_of_version_2_say_how_the_transaction_was_done() {
+        let mut body = vec![2];
+        body.extend(7_i64.to_be_bytes());
+        body.extend([0, 3, 1, 2, 2, b't', 2, 0, 0, 0, 5, 0, 0, 0, 0, 9, 2, 0, 0]);
+        let request: WriteTxnMarkersRequest = decode(body.into(), 2).unwrap();
+        let marker = &request.markers[0];
+        assert_eq!((marker.producer_id.0, marker.producer_epoch, marker.transaction_result), (7, 3, true));
+        assert_eq!((marker.coordinator_epoch, &marker.topics[0].partition_indexes[..]), (9, &[5][..]));
     }
 }

@@ -37,6 +37,14 @@ pub const fn shape_of(key: ApiKey) -> Option<Shape> {
         ApiKey::DeleteTopics => DELETE_TOPICS,
         ApiKey::DeleteRecords => DELETE_RECORDS,
         ApiKey::InitProducerId => INIT_PRODUCER_ID,
+        ApiKey::AddPartitionsToTxn => ADD_PARTITIONS_TO_TXN,
+        ApiKey::AddOffsetsToTxn => ADD_OFFSETS_TO_TXN,
+        ApiKey::EndTxn => END_TXN,
+        ApiKey::WriteTxnMarkers => WRITE_TXN_MARKERS,
+        ApiKey::TxnOffsetCommit => TXN_OFFSET_COMMIT,
+        ApiKey::DescribeProducers => DESCRIBE_PRODUCERS,
+        ApiKey::DescribeTransactions => DESCRIBE_TRANSACTIONS,
+        ApiKey::ListTransactions => LIST_TRANSACTIONS,
         ApiKey::OffsetForLeaderEpoch => OFFSET_FOR_LEADER_EPOCH,
         ApiKey::DescribeConfigs => DESCRIBE_CONFIGS,
         ApiKey::AlterConfigs => ALTER_CONFIGS,
@@ -69,6 +77,40 @@ const CONSUMER_GROUP_HEARTBEAT: Fields =
     fields(&[TEXT, TEXT, I32, TEXT, TEXT, I32, TEXTS, from(1, Text), TEXT, all(Structs(&fields(&[UUID, I32S])))]);
 
 const CONSUMER_GROUP_DESCRIBE: Fields = fields(&[TEXTS, BOOL]);
+
+const NAMED_PARTITIONS: Field = all(Structs(&fields(&[TEXT, I32S])));
+
+const ADD_PARTITIONS_TO_TXN: Fields = fields(&[
+    from(4, Structs(&fields(&[TEXT, I64, I16, BOOL, NAMED_PARTITIONS]))),
+    upto(3, Text),
+    upto(3, Fixed(8)),
+    upto(3, Fixed(2)),
+    upto(3, Structs(&fields(&[TEXT, I32S]))),
+]);
+
+const ADD_OFFSETS_TO_TXN: Fields = fields(&[TEXT, I64, I16, TEXT]);
+
+const END_TXN: Fields = fields(&[TEXT, I64, I16, BOOL]);
+
+const WRITE_TXN_MARKERS: Fields =
+    fields(&[all(Structs(&fields(&[I64, I16, BOOL, NAMED_PARTITIONS, I32, from(2, Fixed(1))])))]);
+
+const TXN_OFFSET_COMMIT: Fields = fields(&[
+    TEXT,
+    TEXT,
+    I64,
+    I16,
+    from(3, Fixed(4)),
+    from(3, Text),
+    from(3, Text),
+    all(Structs(&fields(&[TEXT, all(Structs(&fields(&[I32, I64, from(2, Fixed(4)), TEXT])))]))),
+]);
+
+const DESCRIBE_PRODUCERS: Fields = fields(&[NAMED_PARTITIONS]);
+
+const DESCRIBE_TRANSACTIONS: Fields = fields(&[TEXTS]);
+
+const LIST_TRANSACTIONS: Fields = fields(&[TEXTS, all(List(&Fixed(8))), from(1, Fixed(8)), from(2, Text)]);
 
 const DELETE_GROUPS: Fields = fields(&[TEXTS]);
 

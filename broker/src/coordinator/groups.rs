@@ -4,7 +4,9 @@
 //! coordinates it. The topic is created when somebody first looks for a coordinator. Shards are opened at start for
 //! partitions that hold something, and otherwise when they are first asked.
 
-use super::group::machine::{Images, Reply, Request};
+use super::group::hosted::GroupSetup;
+use super::group::machine::{GroupMachine, Images, Reply, Request};
+use super::group::transactions::{EndOfTransaction, TxnOffsetCommit};
 use super::group::{
     Beat, ConsumerGroupDescription, ConsumerHeartbeat, FetchedTopic, GroupDescription, GroupError, GroupOptions,
     GroupOverview, Heartbeat, JoinGroup, JoinRefused, Joined, LeaveGroup, Left, OffsetCommit, OffsetDelete,
@@ -19,6 +21,7 @@ use millrace_metadata::{ApplyError, CONSUMER_OFFSETS, Command, Image, NewTopic, 
 use millrace_model::{Clock, NodeId, Offload, PartitionId, Random, TopicId, TopicPartition};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -49,7 +52,7 @@ pub struct GroupCoordinator(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     context: GroupContext,
-    shards: ArcSwap<BTreeMap<TopicPartition, Shard>>,
+    shards: ArcSwap<BTreeMap<TopicPartition, Shard<GroupMachine>>>,
     /// The tasks; whoever holds it changes `shards`.
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Only one asks for the topic to be created.
@@ -175,6 +178,40 @@ impl GroupCoordinator {
         }
     }
 
+    /// Stores offsets as part of a transaction; answers when they are in the log.
+    ///
+    /// # Errors
+    /// Why none of them could; what became of each is in the answer.
+    pub async fn commit_in_transaction(&self, commit: TxnOffsetCommit) -> Result<Vec<TopicOutcome>, GroupError> {
+        match self.0.ask(&commit.commit.group.clone(), Request::CommitInTransaction(commit), true).await {
+            Reply::Commit(outcome) => outcome,
+            _ => Err(GroupError::NotAvailable),
+        }
+    }
+
+    /// The partition that keeps a group, where this node has it.
+    ///
+    /// # Errors
+    /// Why this node does not coordinate the group.
+    pub async fn partition_for(&self, group: &str) -> Result<PartitionHandle, GroupError> {
+        self.0.shard(group, true).await?;
+        let image = self.0.context.cluster.image();
+        let topic = image.topic(CONSUMER_OFFSETS).ok_or(GroupError::NotCoordinator)?;
+        let at = topic.at(partition_of(group, topic.partitions.len()));
+        self.0.context.partitions.get(at).ok_or(GroupError::NotCoordinator)
+    }
+
+    /// Writes the end of a transaction that has offsets in a partition of the offsets topic.
+    ///
+    /// # Errors
+    /// Why it could not be written here and now.
+    pub async fn end_transaction(&self, partition: PartitionHandle, end: EndOfTransaction) -> Result<(), GroupError> {
+        match self.0.open(partition).ask(Request::EndTransaction(end)).await {
+            Reply::EndTransaction(outcome) => outcome,
+            _ => Err(GroupError::NotAvailable),
+        }
+    }
+
     /// Reads offsets.
     ///
     /// # Errors
@@ -257,7 +294,7 @@ impl Inner {
         }
     }
 
-    async fn shard(&self, group: &str, may_create: bool) -> Result<Shard, GroupError> {
+    async fn shard(&self, group: &str, may_create: bool) -> Result<Shard<GroupMachine>, GroupError> {
         if *self.stop.borrow() {
             return Err(GroupError::NotAvailable);
         }
@@ -282,7 +319,7 @@ impl Inner {
         self.context.partitions.get(at).map(|partition| self.open(partition)).ok_or(GroupError::NotCoordinator)
     }
 
-    fn open(&self, partition: PartitionHandle) -> Shard {
+    fn open(&self, partition: PartitionHandle) -> Shard<GroupMachine> {
         let mut tasks = self.tasks();
         let shards = self.shards.load_full();
         if let Some(shard) = shards.get(&partition.id()).filter(|shard| !shard.is_over()) {
@@ -291,8 +328,12 @@ impl Inner {
         let (shard, task) = Shard::new(ShardContext {
             name: format!("{CONSUMER_OFFSETS}-{}", partition.index()).into(),
             log: Arc::new(PartitionLog::new(partition.clone(), Arc::clone(&self.context.offload))),
-            options: self.context.options.clone(),
-            images: Arc::new(self.context.cluster.clone()),
+            options: GroupSetup {
+                options: self.context.options.clone(),
+                images: Arc::new(self.context.cluster.clone()),
+            },
+            append_timeout: Duration::from_millis(self.context.options.offsets_commit_timeout_ms),
+            work: None,
             clock: Arc::clone(&self.context.clock),
             stop: self.stop.subscribe(),
         });

@@ -2,4 +2,8 @@
 
 pub mod group;
 pub mod groups;
+mod markers;
+pub mod producer_ids;
 pub mod runtime;
+pub mod transactions;
+pub mod txn;

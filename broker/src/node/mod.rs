@@ -17,6 +17,7 @@ use crate::config::kafka_keys::{BrokerSettings, TopicSettings};
 use crate::config::plan::Defaults;
 use crate::config::{HostPort, NodeOptions};
 use crate::coordinator::groups::{GroupContext, GroupCoordinator};
+use crate::coordinator::transactions::{TxnContext, TxnCoordinator};
 use crate::http::Applier;
 use crate::metrics::Metrics;
 use crate::partition::{self, CleanerOptions, Intervals, Partitions};
@@ -54,6 +55,7 @@ pub struct Node {
     cluster: ClusterHandle,
     partitions: Partitions,
     groups: GroupCoordinator,
+    transactions: TxnCoordinator,
     metrics: Arc<Metrics>,
     applier: Arc<Applier>,
     stop: watch::Sender<bool>,
@@ -102,11 +104,22 @@ impl Node {
             random: Arc::clone(&seams.random),
             offload: Arc::clone(&seams.offload),
         });
+        let transactions = TxnCoordinator::start(TxnContext {
+            options: (&options.settings).into(),
+            node: options.node_id,
+            cluster: cluster.clone(),
+            partitions: partitions.clone(),
+            groups: groups.clone(),
+            clock: Arc::clone(&seams.clock),
+            random: Arc::clone(&seams.random),
+            offload: Arc::clone(&seams.offload),
+        });
         let context = Context::new(Parts {
             node: options.node_id,
             cluster: cluster.clone(),
             partitions: partitions.clone(),
             groups: groups.clone(),
+            transactions: transactions.clone(),
             keys: options.keys.clone(),
             settings: options.settings.clone(),
             facts: options.facts(),
@@ -127,7 +140,7 @@ impl Node {
                 replication_factor: i16::try_from(options.settings.default_replication_factor).unwrap_or(i16::MAX),
             },
         ));
-        Ok(Self { data_dir, cluster, partitions, groups, metrics, applier, stop, server, tasks })
+        Ok(Self { data_dir, cluster, partitions, groups, transactions, metrics, applier, stop, server, tasks })
     }
 
     /// The cluster's facts.
@@ -157,6 +170,7 @@ impl Node {
     pub async fn shutdown(self) -> Result<(), StorageError> {
         self.stop.send_replace(true);
         let _ = self.server.await;
+        self.transactions.shutdown().await;
         self.groups.shutdown().await;
         for task in &self.tasks {
             task.abort();

@@ -1,8 +1,8 @@
 //! Why a batch was not appended. Turned into Kafka's error codes only at the edge, in `server`.
 
 use super::stage::RecordRejection;
-use millrace_model::BatchError;
 use millrace_model::codec::CodecError;
+use millrace_model::{BatchError, ProducerEpoch, ProducerId};
 use millrace_storage::{ProducerError, StorageError};
 use thiserror::Error;
 
@@ -51,6 +51,14 @@ pub enum AppendError {
     /// The producer's sequence or epoch does not fit.
     #[error(transparent)]
     Producer(#[from] ProducerError),
+    /// The partition is not part of a transaction of the producer that is open.
+    #[error("producer {id} at epoch {epoch} has no transaction open that this partition is part of")]
+    NotInTransaction {
+        /// The producer.
+        id: ProducerId,
+        /// Its epoch.
+        epoch: ProducerEpoch,
+    },
     /// The disk failed or is full. Nothing of the batch will ever be read.
     #[error(transparent)]
     Storage(#[from] StorageError),

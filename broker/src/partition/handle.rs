@@ -3,6 +3,7 @@
 use super::cleaning::Cleaning;
 use super::error::AppendError;
 use super::flush::{self, Flusher};
+use super::gate::{Admission, Gate, Guard};
 use super::stage::{BatchStage, Generation};
 use super::waiters::{Waiter, Waiters};
 use super::writer::{Candidate, Writer};
@@ -10,8 +11,8 @@ use super::{Options, isr};
 use crate::config::kafka_keys::TopicSettings;
 use arc_swap::ArcSwap;
 use futures::FutureExt;
-use millrace_model::{Batch, LeaderEpoch, Offset, PartitionId, Timestamp, TopicPartition};
-use millrace_storage::{GenerationStart, Generations, Log, LogReader};
+use millrace_model::{Batch, LeaderEpoch, Offset, PartitionId, ProducerEpoch, ProducerId, Timestamp, TopicPartition};
+use millrace_storage::{GenerationStart, Generations, Log, LogReader, ProducerFacts};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,6 +27,15 @@ pub enum Origin {
     Client,
     /// A coordinator of this broker: its records are its own.
     Coordinator,
+}
+
+/// What a batch of a transaction, or the end of one, comes with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// That the coordinator has agreed, where it was asked.
+    pub guard: Option<Guard>,
+    /// The marker has an epoch that no record of its producer has yet (KIP-890).
+    pub strict: bool,
 }
 
 /// Where a batch went.
@@ -61,8 +71,11 @@ pub(super) struct Inner {
     reader: LogReader,
     generations: ArcSwap<Vec<GenerationStart>>,
     waiters: Waiters,
+    pub(super) gate: Gate,
     leader_epoch: AtomicI32,
     high_watermark: AtomicI64,
+    /// Never above the high watermark by more than a moment.
+    last_stable: AtomicI64,
     flushed: AtomicI64,
 }
 
@@ -77,9 +90,14 @@ pub(super) struct Start {
 }
 
 impl PartitionHandle {
-    pub(super) fn new(options: Arc<Options>, start: Start, log: Log, generations: Generations) -> Self {
+    pub(super) fn new(options: Arc<Options>, start: Start, mut log: Log, generations: Generations) -> Self {
         let reader = log.reader();
         let end = reader.end_offset();
+        let stable = log.first_unstable(end).unwrap_or(end);
+        let gate = Gate::default();
+        for producer in log.producers().filter(|producer| producer.transaction_start.is_some()) {
+            gate.opened(producer.id, producer.epoch);
+        }
         Self(Arc::new(Inner {
             name: format!("{}-{}", start.topic, start.id.partition),
             id: start.id,
@@ -91,8 +109,10 @@ impl PartitionHandle {
             reader,
             generations: ArcSwap::new(generations.entries()),
             waiters: Waiters::default(),
+            gate,
             leader_epoch: AtomicI32::new(start.leader_epoch.get()),
             high_watermark: AtomicI64::new(end.get()),
+            last_stable: AtomicI64::new(stable.get()),
             flushed: AtomicI64::new(log.recovery_point().get()),
             writer: Mutex::new(Writer::new(log, start.stage, start.generation, generations)),
         }))
@@ -127,9 +147,27 @@ impl PartitionHandle {
         Offset::new(self.0.high_watermark.load(Ordering::SeqCst))
     }
 
-    /// Everything below belongs to a decided transaction. As long as there are no transactions: the high watermark.
+    /// Everything below is committed and belongs to a decided transaction, or to none.
     pub fn last_stable_offset(&self) -> Offset {
-        self.high_watermark()
+        Offset::new(self.0.last_stable.load(Ordering::SeqCst)).min(self.high_watermark())
+    }
+
+    /// What a transactional batch of a producer needs before it is appended.
+    pub fn admission(&self, id: ProducerId, epoch: ProducerEpoch) -> Admission {
+        self.0.gate.admission(id, epoch)
+    }
+
+    /// Gives a guard back: the coordinator did not agree.
+    pub fn abandon(&self, id: ProducerId, guard: Guard) {
+        self.0.gate.abandon(id, guard);
+    }
+
+    /// The producers that the log remembers.
+    ///
+    /// # Errors
+    /// Where the partition is not this node's any more.
+    pub async fn producers(&self) -> Result<Vec<ProducerFacts>, AppendError> {
+        Ok(self.0.writer.lock().await.log()?.producers().collect())
     }
 
     /// The first offset of the log.
@@ -164,7 +202,12 @@ impl PartitionHandle {
     /// The outcome comes when the batch is committed as far as one replica can: appended, and on the disk where
     /// `flush.messages` asks for it.
     pub fn append(&self, batch: Batch, origin: Origin) -> Append {
-        let candidate = match Candidate::check(&self.0, batch, origin) {
+        self.append_with(batch, origin, Claim::default())
+    }
+
+    /// Appends a batch of a transaction, or a marker; otherwise as [`Self::append`].
+    pub fn append_with(&self, batch: Batch, origin: Origin, claim: Claim) -> Append {
+        let candidate = match Candidate::check(&self.0, batch, origin, claim) {
             Ok(candidate) => candidate,
             Err(error) => return Append::Done(Some(Err(error))),
         };
@@ -230,11 +273,14 @@ impl Inner {
         self.flushed.fetch_max(upto.get(), Ordering::AcqRel);
     }
 
-    /// After the log's end has moved: commits what can be committed and wakes who waits for it.
-    pub(super) fn advance(&self, end: Offset) {
+    /// After the log's end has moved: commits what can be committed and wakes who waits for it. `first_unstable` says
+    /// what of the log is not decided when it is committed up to some offset.
+    pub(super) fn advance(&self, end: Offset, first_unstable: impl FnOnce(Offset) -> Option<Offset>) {
         let current = Offset::new(self.high_watermark.load(Ordering::SeqCst));
         let next = isr::high_watermark(current, end, &[], 1);
+        // A reader that sees the new high watermark and the old stable offset is behind, and never ahead.
         self.high_watermark.store(next.get(), Ordering::SeqCst);
+        self.last_stable.store(first_unstable(next).unwrap_or(next).get(), Ordering::SeqCst);
         self.waiters.wake();
     }
 

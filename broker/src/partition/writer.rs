@@ -10,7 +10,7 @@
 //! The writer is held from 2 to 6, so the next batch's sequence is checked against a log that has this one.
 
 use super::error::AppendError;
-use super::handle::{Appended, Inner, Origin, Written};
+use super::handle::{Appended, Claim, Inner, Origin, Written};
 use super::stage::{BatchStage, Generation, StageContext, StageOutcome};
 use super::validate;
 use crate::config::kafka_keys::{TimestampType, TopicSettings};
@@ -22,6 +22,7 @@ use std::sync::Arc;
 pub(super) struct Candidate {
     batch: Batch,
     origin: Origin,
+    claim: Claim,
     now: Timestamp,
     /// The largest timestamp, where the producer had it wrong.
     restamp: Option<Timestamp>,
@@ -29,13 +30,13 @@ pub(super) struct Candidate {
 
 impl Candidate {
     /// Step 1.
-    pub(super) fn check(partition: &Inner, batch: Batch, origin: Origin) -> Result<Self, AppendError> {
+    pub(super) fn check(partition: &Inner, batch: Batch, origin: Origin, claim: Claim) -> Result<Self, AppendError> {
         let now = partition.options.clock.now();
         let restamp = match origin {
             Origin::Client => validate::produced(&batch, &partition.name, &partition.settings.load(), now)?,
             Origin::Coordinator => None,
         };
-        Ok(Self { batch, origin, now, restamp })
+        Ok(Self { batch, origin, claim, now, restamp })
     }
 }
 
@@ -104,7 +105,7 @@ impl Writer {
 
     /// Steps 2, 4 and 6.
     pub(super) fn write_now(&mut self, partition: &Inner, candidate: Candidate) -> Result<Written, AppendError> {
-        match self.recognise(partition, &candidate.batch)? {
+        match self.recognise(partition, &candidate)? {
             Some(duplicate) => Ok(duplicate),
             None => self.store(partition, candidate),
         }
@@ -112,7 +113,7 @@ impl Writer {
 
     /// Steps 2 to 6.
     pub(super) async fn write(&mut self, partition: &Inner, mut candidate: Candidate) -> Result<Written, AppendError> {
-        if let Some(duplicate) = self.recognise(partition, &candidate.batch)? {
+        if let Some(duplicate) = self.recognise(partition, &candidate)? {
             return Ok(duplicate);
         }
         if let (Some(stage), Origin::Client) = (&self.stage, candidate.origin) {
@@ -135,13 +136,19 @@ impl Writer {
     }
 
     /// Step 2. A batch that is in the log already needs no more.
-    fn recognise(&mut self, partition: &Inner, batch: &Batch) -> Result<Option<Written>, AppendError> {
+    fn recognise(&mut self, partition: &Inner, candidate: &Candidate) -> Result<Option<Written>, AppendError> {
         let log = self.log()?;
-        if !batch.header().producer_id.is_some() {
+        let (batch, header) = (&candidate.batch, candidate.batch.header());
+        if !header.producer_id.is_some() {
             return Ok(None);
         }
-        match log.check_producer(batch.header())? {
-            SequenceCheck::New => Ok(None),
+        if candidate.origin == Origin::Coordinator {
+            log.check_coordinators(batch, candidate.claim.strict)?;
+            admit(partition, candidate)?;
+            return Ok(None);
+        }
+        match log.check_producer(header)? {
+            SequenceCheck::New => admit(partition, candidate).map(|()| None),
             SequenceCheck::Duplicate { base_offset, last_offset, timestamp } => Ok(Some(Written {
                 appended: Appended {
                     base_offset,
@@ -159,15 +166,22 @@ impl Writer {
 
     /// Steps 4 and 6.
     fn store(&mut self, partition: &Inner, candidate: Candidate) -> Result<Written, AppendError> {
-        let Candidate { batch, origin, now, restamp } = candidate;
+        let Candidate { batch, origin, claim, now, restamp } = candidate;
         let settings = partition.settings.load();
         let batch = match origin {
             Origin::Client => validate::as_stored(batch, restamp, &settings, now)?,
             Origin::Coordinator => batch,
         };
-        let appended = self.log()?.append(std::slice::from_ref(&batch), partition.leader_epoch())?;
+        let log = self.log()?;
+        let appended = log.append(std::slice::from_ref(&batch), partition.leader_epoch())?;
+        let header = batch.header();
+        if header.attributes.is_control() {
+            partition.gate.ended(header.producer_id, header.producer_epoch, claim.strict);
+        } else if header.attributes.is_transactional() {
+            partition.gate.opened(header.producer_id, header.producer_epoch);
+        }
         let end = appended.last_offset.next();
-        partition.advance(end);
+        partition.advance(end, |committed| log.first_unstable(committed));
         Ok(Written {
             appended: Appended {
                 base_offset: appended.base_offset,
@@ -179,6 +193,19 @@ impl Writer {
             flush_upto: must_flush(partition, end).then_some(end),
             rolled: appended.rolled,
         })
+    }
+}
+
+/// A batch of a transaction is appended where the transaction is open on this partition, or its coordinator has agreed.
+fn admit(partition: &Inner, candidate: &Candidate) -> Result<(), AppendError> {
+    let header = candidate.batch.header();
+    if !header.attributes.is_transactional() || header.attributes.is_control() {
+        return Ok(());
+    }
+    let (id, epoch) = (header.producer_id, header.producer_epoch);
+    match partition.gate.admits(id, epoch, candidate.claim.guard) {
+        true => Ok(()),
+        false => Err(AppendError::NotInTransaction { id, epoch }),
     }
 }
 

@@ -74,8 +74,16 @@ pub(super) enum Closed {
 struct Started {
     key: ApiKey,
     state: State,
+    /// Nothing behind it starts before it is done.
+    alone: bool,
     // Held until the answer is there.
     _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Started {
+    fn holds_up(&self) -> bool {
+        self.alone && matches!(self.state, State::Running(_))
+    }
 }
 
 enum State {
@@ -232,7 +240,8 @@ impl<S: Stream, V: Service> Connection<S, V> {
     fn may_start(&self, key: i16) -> bool {
         let overlaps = |key| self.service.may_overlap(key);
         self.started.is_empty()
-            || (ApiKey::from_code(key).is_some_and(overlaps) && self.started.iter().all(|it| overlaps(it.key)))
+            || (ApiKey::from_code(key).is_some_and(overlaps)
+                && self.started.iter().all(|it| overlaps(it.key) && !it.holds_up()))
     }
 
     fn start(&mut self, mut frame: Bytes, cx: &mut Context<'_>) -> Result<(), Closed> {
@@ -245,12 +254,15 @@ impl<S: Stream, V: Service> Connection<S, V> {
         // Only where no answer comes before this one may it be written straight into the output.
         let out = if self.started.is_empty() { self.output.spare() } else { bytes::BytesMut::new() };
         let call = Call { header, body: frame, out, connection: Arc::clone(&self.info) };
-        let outcome = match self.service.call(call) {
+        let answer = self.service.call(call);
+        let alone = matches!(answer, Answer::Alone(_));
+        let outcome = match answer {
             Answer::Now(outcome) => outcome,
-            Answer::Later(mut running) => match running.as_mut().poll(cx) {
+            Answer::Later(mut running) | Answer::Alone(mut running) => match running.as_mut().poll(cx) {
                 Poll::Ready(outcome) => outcome,
                 Poll::Pending => {
-                    self.started.push_back(Started { key, state: State::Running(running), _permit: permit });
+                    let state = State::Running(running);
+                    self.started.push_back(Started { key, state, alone, _permit: permit });
                     return Ok(());
                 }
             },
@@ -258,7 +270,7 @@ impl<S: Stream, V: Service> Connection<S, V> {
         if self.started.is_empty() {
             return self.take(outcome);
         }
-        self.started.push_back(Started { key, state: State::Done(outcome), _permit: None });
+        self.started.push_back(Started { key, state: State::Done(outcome), alone, _permit: None });
         Ok(())
     }
 

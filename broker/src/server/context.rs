@@ -1,9 +1,9 @@
 //! What the handlers are given of the rooms below.
 
-use super::producer_ids::ProducerIdBlocks;
 use crate::cluster::ClusterHandle;
 use crate::config::kafka_keys::{BrokerKeys, BrokerSettings};
 use crate::coordinator::groups::GroupCoordinator;
+use crate::coordinator::transactions::TxnCoordinator;
 use crate::partition::Partitions;
 use millrace_metadata::Image;
 use millrace_model::{Clock, NodeId, Offload, Random};
@@ -39,6 +39,8 @@ pub struct Context {
     pub partitions: Partitions,
     /// The groups of this node.
     pub groups: GroupCoordinator,
+    /// The transactions of this node.
+    pub transactions: TxnCoordinator,
     /// The broker's keys, as they are described.
     pub keys: BrokerKeys,
     /// The same, typed.
@@ -53,7 +55,6 @@ pub struct Context {
     pub offload: Arc<dyn Offload>,
     /// Where requests are counted.
     pub metrics: Arc<dyn Metrics>,
-    pub(super) producer_ids: ProducerIdBlocks,
     /// Fetch sessions of all connections.
     pub(super) sessions: Arc<AtomicUsize>,
 }
@@ -69,6 +70,8 @@ pub struct Parts {
     pub partitions: Partitions,
     /// The groups of this node.
     pub groups: GroupCoordinator,
+    /// The transactions of this node.
+    pub transactions: TxnCoordinator,
     /// The broker's keys.
     pub keys: BrokerKeys,
     /// The same, typed.
@@ -93,12 +96,12 @@ impl Context {
 
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { node, cluster, partitions, groups, keys, settings, facts, clock, random, offload, metrics } = parts;
-        Arc::new(Self {
+        let Parts {
             node,
             cluster,
             partitions,
             groups,
+            transactions,
             keys,
             settings,
             facts,
@@ -106,7 +109,20 @@ impl Context {
             random,
             offload,
             metrics,
-            producer_ids: ProducerIdBlocks::default(),
+        } = parts;
+        Arc::new(Self {
+            node,
+            cluster,
+            partitions,
+            groups,
+            transactions,
+            keys,
+            settings,
+            facts,
+            clock,
+            random,
+            offload,
+            metrics,
             sessions: Arc::default(),
         })
     }

@@ -17,7 +17,6 @@ mod input;
 mod listener;
 pub mod net;
 mod output;
-mod producer_ids;
 pub mod service;
 #[cfg(test)]
 mod tests;

@@ -74,6 +74,8 @@ pub enum Answer {
     Now(Outcome),
     /// Once this is done. It is polled before the next request of the connection is looked at.
     Later(BoxFuture<'static, Outcome>),
+    /// Once this is done, and no other request of the connection is looked at before.
+    Alone(BoxFuture<'static, Outcome>),
 }
 
 impl fmt::Debug for Answer {
@@ -81,6 +83,7 @@ impl fmt::Debug for Answer {
         match self {
             Self::Now(outcome) => f.debug_tuple("Now").field(outcome).finish(),
             Self::Later(_) => f.write_str("Later"),
+            Self::Alone(_) => f.write_str("Alone"),
         }
     }
 }

@@ -122,4 +122,22 @@ pub enum ProducerError {
         /// The batch's first sequence.
         sequence: i32,
     },
+    /// A newer coordinator has decided a transaction of the producer (TRANSACTION_COORDINATOR_FENCED).
+    #[error("a coordinator of epoch {current} has decided for producer {id}, this one is at {got}")]
+    CoordinatorFenced {
+        /// The producer.
+        id: ProducerId,
+        /// The newest coordinator epoch in the log.
+        current: i32,
+        /// The marker's.
+        got: i32,
+    },
+    /// A batch outside of the transaction that its producer has open (INVALID_TXN_STATE).
+    #[error("producer {id} has a transaction open since offset {start} and wrote outside of it")]
+    InTransaction {
+        /// The producer.
+        id: ProducerId,
+        /// Where its transaction begins.
+        start: Offset,
+    },
 }

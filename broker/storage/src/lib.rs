@@ -4,7 +4,7 @@
 //! <data dir>/topic-0/00000000000000000000.log        batches, byte for byte as on the wire
 //!                    00000000000000000000.index      (relative offset i32, position i32), every index.interval.bytes
 //!                    00000000000000000000.timeindex  (largest timestamp i64, relative offset i32)
-//!                    00000000000000000000.txnindex   aborted transactions
+//!                    00000000000000000000.txnindex   aborted transactions, 34 bytes each
 //!                    00000000000000000123.snapshot   producer state as of offset 123
 //!                    leader-epoch-checkpoint         (epoch, first offset), text
 //!                    partition.metadata              the topic's id, text
@@ -30,6 +30,7 @@ mod reader;
 mod retention;
 mod segment;
 mod tail;
+mod transactions;
 mod walk;
 
 pub use config::{Cleanup, Compaction, LogConfig};
@@ -39,3 +40,4 @@ pub use log::{Appended, DeletedDir, FlushTask, Log, OpenContext, Recovered, Reta
 pub use producers::{ProducerFacts, SequenceCheck};
 pub use reader::{FileSlice, LogReader};
 pub use segment::FileCache;
+pub use transactions::AbortedTransaction;

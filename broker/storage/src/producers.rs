@@ -15,7 +15,9 @@
 
 use crate::ProducerError;
 use crate::clean::{LastOfProducers, LastWritten};
+use crate::transactions::{AbortedTransaction, Transactions};
 use millrace_model::batch::add_sequence;
+use millrace_model::control::Marker;
 use millrace_model::{BatchHeader, Offset, ProducerEpoch, ProducerId, Timestamp};
 use std::collections::BTreeMap;
 
@@ -111,6 +113,13 @@ impl Producer {
         }
     }
 
+    fn within_transaction(&self, id: ProducerId, transactional: bool) -> Result<SequenceCheck, ProducerError> {
+        match self.transaction_start {
+            Some(start) if !transactional => Err(ProducerError::InTransaction { id, start }),
+            _ => Ok(SequenceCheck::New),
+        }
+    }
+
     fn enter(&mut self, epoch: ProducerEpoch) {
         if epoch != self.epoch {
             self.epoch = epoch;
@@ -121,7 +130,7 @@ impl Producer {
 
 /// All producers of one log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Producers(BTreeMap<ProducerId, Producer>);
+pub(crate) struct Producers(BTreeMap<ProducerId, Producer>, Transactions);
 
 impl Producers {
     /// Holds a client's batch against what its producer wrote before.
@@ -140,10 +149,14 @@ impl Producers {
             return Err(ProducerError::Fenced { id, current: producer.epoch, got: header.producer_epoch });
         }
         let got = header.base_sequence;
+        let transactional = header.attributes.is_transactional();
         let out_of_order =
             |expected| Err(ProducerError::OutOfOrder { id, epoch: header.producer_epoch, expected, got });
         if header.producer_epoch > producer.epoch {
-            return if got == 0 { Ok(SequenceCheck::New) } else { out_of_order(0) };
+            return match got {
+                0 => producer.within_transaction(id, transactional),
+                _ => out_of_order(0),
+            };
         }
         let last_sequence = header.last_sequence();
         let known = producer.written().iter().rev();
@@ -157,11 +170,51 @@ impl Producers {
         }
         // After nothing but a transaction marker, as after a new epoch, sequences begin at 0.
         let expected = producer.written().last().map_or(0, |last| add_sequence(last.last_sequence, 1));
-        if got == expected { Ok(SequenceCheck::New) } else { out_of_order(expected) }
+        if got == expected { producer.within_transaction(id, transactional) } else { out_of_order(expected) }
     }
 
-    /// Notes a batch that is in the log. `base_offset` is where it went.
-    pub(crate) fn update(&mut self, header: &BatchHeader, base_offset: Offset) {
+    /// Holds a batch of a coordinator's against what its producer wrote before: part of a transaction, or its end. A `strict`
+    /// marker has an epoch that no record of its producer has yet (KIP-890).
+    pub(crate) fn check_coordinators(
+        &self,
+        header: &BatchHeader,
+        marker: Option<&Marker>,
+        strict: bool,
+    ) -> Result<(), ProducerError> {
+        let id = header.producer_id;
+        let Some(producer) = self.0.get(&id) else { return Ok(()) };
+        let too_old = header.producer_epoch < producer.epoch
+            || (strict && header.producer_epoch == producer.epoch && producer.transaction_start.is_some());
+        if too_old {
+            return Err(ProducerError::Fenced { id, current: producer.epoch, got: header.producer_epoch });
+        }
+        match marker {
+            Some(marker) if marker.coordinator_epoch < producer.coordinator_epoch => {
+                let (current, got) = (producer.coordinator_epoch, marker.coordinator_epoch);
+                Err(ProducerError::CoordinatorFenced { id, current, got })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What stands in the index of aborted transactions once this marker is at `at`; none where it aborts nothing.
+    pub(crate) fn aborted_by(&self, marker: &Marker, at: Offset) -> Option<AbortedTransaction> {
+        let first_offset = self.0.get(&marker.producer_id)?.transaction_start.filter(|_| !marker.committed)?;
+        Some(AbortedTransaction {
+            producer_id: marker.producer_id,
+            first_offset,
+            last_offset: at,
+            last_stable_offset: self.1.stable_without(first_offset).unwrap_or(at.next()),
+        })
+    }
+
+    /// The first offset that is not decided, as far as everything before `committed` is on all replicas.
+    pub(crate) fn first_unstable(&mut self, committed: Offset) -> Option<Offset> {
+        self.1.first_unstable(committed)
+    }
+
+    /// Notes a batch that is in the log. `base_offset` is where it went, `marker` what it says if it is a marker.
+    pub(crate) fn update(&mut self, header: &BatchHeader, base_offset: Offset, marker: Option<&Marker>) {
         if !header.producer_id.is_some() {
             return;
         }
@@ -172,11 +225,21 @@ impl Producers {
         producer.enter(header.producer_epoch);
         producer.last_timestamp = header.max_timestamp;
         if header.attributes.is_control() {
-            producer.transaction_start = None;
+            if let Some(marker) = marker {
+                producer.coordinator_epoch = marker.coordinator_epoch;
+                if let Some(first) = producer.transaction_start.take() {
+                    self.1.end(first, base_offset);
+                }
+            }
             return;
         }
         if header.attributes.is_transactional() && producer.transaction_start.is_none() {
             producer.transaction_start = Some(base_offset);
+            self.1.begin(base_offset);
+        }
+        // A coordinator's own batches have no sequence.
+        if header.base_sequence < 0 {
+            return;
         }
         producer.push(Written {
             last_sequence: header.last_sequence(),
@@ -284,6 +347,9 @@ impl Producers {
         producer.enter(epoch);
         producer.coordinator_epoch = coordinator_epoch;
         producer.transaction_start = (transaction_start >= 0).then(|| Offset::new(transaction_start));
+        if let Some(first) = producer.transaction_start {
+            self.1.begin(first);
+        }
         producer.last_timestamp = Timestamp::new(timestamp);
         if last_offset >= 0 {
             producer.push(Written { last_sequence, last_offset, offset_delta, timestamp });
@@ -363,7 +429,7 @@ mod tests {
         let mut producers = Producers::default();
         let first = header(0, i32::MAX - 1, 3);
         assert_eq!(producers.check(&first), Ok(SequenceCheck::New), "a producer that is not known begins anywhere");
-        producers.update(&first, Offset::new(10));
+        producers.update(&first, Offset::new(10), None);
         assert_eq!(first.last_sequence(), 0);
         assert_eq!(producers.check(&header(0, 1, 1)), Ok(SequenceCheck::New));
         let SequenceCheck::Duplicate { base_offset, last_offset, .. } = producers.check(&first).unwrap() else {
@@ -376,11 +442,64 @@ mod tests {
         ));
         assert!(matches!(producers.check(&header(1, 5, 1)), Err(ProducerError::OutOfOrder { expected: 0, .. })));
         assert_eq!(producers.check(&header(1, 0, 1)), Ok(SequenceCheck::New));
-        producers.update(&header(1, 0, 1), Offset::new(13));
+        producers.update(&header(1, 0, 1), Offset::new(13), None);
         assert!(matches!(producers.check(&header(0, 1, 1)), Err(ProducerError::Fenced { .. })));
         assert!(matches!(producers.check(&header(-1, 0, 1)), Err(ProducerError::Malformed { .. })));
         assert_eq!(Producers::decode(&producers.encode()), Ok(producers.clone()));
         producers.expire(Timestamp::new(5000), 4000);
         assert_eq!(producers.facts().count(), 0);
+    }
+
+    fn transactional(epoch: i16, sequence: i32) -> BatchHeader {
+        BatchHeader { attributes: Attributes::new(0).with_transactional(true), ..header(epoch, sequence, 2) }
+    }
+
+    fn marker(epoch: i16, committed: bool) -> (BatchHeader, Marker) {
+        let attributes = Attributes::new(0).with_transactional(true).with_control(true);
+        let header = BatchHeader { attributes, ..header(epoch, -1, 1) };
+        let (producer_id, producer_epoch) = (header.producer_id, header.producer_epoch);
+        (header, Marker { producer_id, producer_epoch, committed, coordinator_epoch: 3 })
+    }
+
+    #[test]
+    fn a_transaction_holds_the_stable_offset_until_its_marker_is_committed() {
+        let mut producers = Producers::default();
+        producers.update(&transactional(0, 0), Offset::new(10), None);
+        producers.update(&transactional(0, 2), Offset::new(12), None);
+        assert_eq!(producers.first_unstable(Offset::new(14)), Some(Offset::new(10)));
+        let refused = producers.check(&header(0, 4, 1));
+        assert!(matches!(refused, Err(ProducerError::InTransaction { .. })), "{refused:?}");
+        let read = Producers::decode(&producers.encode()).unwrap();
+        assert_eq!(read, producers, "a snapshot knows of the open transaction");
+
+        let (header, end) = marker(1, false);
+        let aborted = producers.aborted_by(&end, Offset::new(14)).unwrap();
+        assert_eq!((aborted.first_offset.get(), aborted.last_offset.get()), (10, 14));
+        assert_eq!(aborted.last_stable_offset.get(), 15);
+        producers.update(&header, Offset::new(14), Some(&end));
+        assert_eq!(producers.first_unstable(Offset::new(14)), Some(Offset::new(10)), "the marker is not committed");
+        assert_eq!(producers.first_unstable(Offset::new(15)), None);
+        assert_eq!(producers.aborted_by(&end, Offset::new(15)), None, "there is nothing left to abort");
+        assert_eq!(producers.check(&transactional(1, 0)), Ok(SequenceCheck::New), "the marker's epoch begins anew");
+        assert!(matches!(producers.check(&transactional(0, 4)), Err(ProducerError::Fenced { .. })));
+    }
+
+    #[test]
+    fn markers_of_an_older_epoch_or_an_older_coordinator_are_refused() {
+        let mut producers = Producers::default();
+        producers.update(&transactional(1, 0), Offset::new(0), None);
+        let check = |producers: &Producers, epoch, strict| {
+            let (header, marker) = marker(epoch, true);
+            producers.check_coordinators(&header, Some(&marker), strict)
+        };
+        assert!(matches!(check(&producers, 0, false), Err(ProducerError::Fenced { .. })));
+        assert!(check(&producers, 1, false).is_ok());
+        assert!(matches!(check(&producers, 1, true), Err(ProducerError::Fenced { .. })), "a repeated marker");
+        assert!(check(&producers, 2, true).is_ok());
+        let (header, end) = marker(2, true);
+        producers.update(&header, Offset::new(2), Some(&end));
+        let old = Marker { coordinator_epoch: 2, ..end };
+        let refused = producers.check_coordinators(&header, Some(&old), false);
+        assert!(matches!(refused, Err(ProducerError::CoordinatorFenced { current: 3, got: 2, .. })));
     }
 }

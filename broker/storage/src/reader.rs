@@ -56,13 +56,14 @@ pub struct FileSlice {
     file: Option<Arc<dyn DiskFile>>,
     position: u64,
     len: u32,
+    segment: Offset,
     just_written: bool,
 }
 
 impl FileSlice {
     /// No bytes.
     pub const fn empty() -> Self {
-        Self { file: None, position: 0, len: 0, just_written: true }
+        Self { file: None, position: 0, len: 0, segment: Offset::ZERO, just_written: true }
     }
 
     /// The file; `None` for an empty slice.
@@ -73,6 +74,11 @@ impl FileSlice {
     /// Where in the file.
     pub const fn position(&self) -> u64 {
         self.position
+    }
+
+    /// The first offset of the segment that it is a part of.
+    pub(crate) const fn segment(&self) -> Offset {
+        self.segment
     }
 
     /// Bytes. The last batch may be cut short, as Kafka's answers have it.
@@ -211,6 +217,7 @@ impl LogReader {
         Ok(FileSlice {
             file: Some(found.segment.read_file(Kind::Log, &self.shared.cache)?),
             position: found.position,
+            segment: found.segment.base,
             len: u32::try_from(len).unwrap_or(u32::MAX),
             just_written: found.segment.base == end.segment && end.position - found.position <= JUST_WRITTEN,
         })
@@ -262,6 +269,14 @@ impl LogReader {
     fn size_at(&self, segment: &Segment, end: Border) -> u64 {
         // The end may be older than the list: what was the active segment then can be another one by now.
         if segment.base == end.segment && !segment.is_cleaned() { end.position } else { segment.size() }
+    }
+
+    pub(crate) fn segments(&self) -> Arc<Vec<Arc<Segment>>> {
+        self.shared.segments.load_full()
+    }
+
+    pub(crate) fn cache(&self) -> &FileCache {
+        &self.shared.cache
     }
 
     /// The first record with this timestamp or a later one: its offset and timestamp. Reads and unpacks a batch.

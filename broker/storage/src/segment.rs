@@ -57,9 +57,12 @@ pub(crate) enum Kind {
     Log,
     Index,
     TimeIndex,
+    /// Aborted transactions (see `transactions`); there only where there is one.
+    Aborted,
 }
 
 impl Kind {
+    /// What every segment has.
     pub(crate) const ALL: [Self; 3] = [Self::Log, Self::Index, Self::TimeIndex];
 
     pub(crate) const fn extension(self) -> &'static str {
@@ -67,6 +70,7 @@ impl Kind {
             Self::Log => "log",
             Self::Index => "index",
             Self::TimeIndex => "timeindex",
+            Self::Aborted => "txnindex",
         }
     }
 }
@@ -83,6 +87,7 @@ struct Files {
     log: Option<Arc<dyn DiskFile>>,
     index: Option<Arc<dyn DiskFile>>,
     time_index: Option<Arc<dyn DiskFile>>,
+    aborted: Option<Arc<dyn DiskFile>>,
 }
 
 /// One segment.
@@ -94,6 +99,7 @@ pub(crate) struct Segment {
     size: AtomicU64,
     index_entries: AtomicU32,
     time_entries: AtomicU32,
+    aborted_entries: AtomicU32,
     max_timestamp: Mutex<Option<MaxTimestamp>>,
     sealed: AtomicBool,
     synced: AtomicBool,
@@ -115,6 +121,7 @@ impl Segment {
             size: AtomicU64::new(size),
             index_entries: AtomicU32::new(NOT_COUNTED),
             time_entries: AtomicU32::new(NOT_COUNTED),
+            aborted_entries: AtomicU32::new(NOT_COUNTED),
             max_timestamp: Mutex::new(None),
             sealed: AtomicBool::new(sealed),
             synced: AtomicBool::new(false),
@@ -152,6 +159,19 @@ impl Segment {
 
     pub(crate) fn set_max_timestamp(&self, max: MaxTimestamp) {
         *lock(&self.max_timestamp) = Some(max);
+    }
+
+    pub(crate) fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// How many aborted transactions are in the index, once that has been counted.
+    pub(crate) fn aborted_entries(&self) -> Option<u32> {
+        Some(self.aborted_entries.load(Ordering::Acquire)).filter(|entries| *entries != NOT_COUNTED)
+    }
+
+    pub(crate) fn set_aborted_entries(&self, entries: u32) {
+        self.aborted_entries.store(entries, Ordering::Release);
     }
 
     pub(crate) fn seal(&self) {
@@ -200,6 +220,7 @@ impl Segment {
             Kind::Log => &mut files.log,
             Kind::Index => &mut files.index,
             Kind::TimeIndex => &mut files.time_index,
+            Kind::Aborted => &mut files.aborted,
         };
         if let Some(file) = slot {
             return Ok(Arc::clone(file));
@@ -276,6 +297,25 @@ impl Segment {
             i64::from(relative) <= target && u64::from(position) < upto
         })?;
         Ok(found.map_or(0, |entry| u64::from(parse_index(&entry).1)))
+    }
+
+    /// An offset behind those of all batches that begin before `position`; `None` where the index names no batch from there on.
+    pub(crate) fn offset_from(
+        self: &Arc<Self>,
+        position: u64,
+        cache: &FileCache,
+    ) -> Result<Option<Offset>, StorageError> {
+        let entries = self.index_entries(cache)?;
+        if entries == 0 {
+            return Ok(None);
+        }
+        let file = self.read_file(Kind::Index, cache)?;
+        let before = |at| Ok(u64::from(parse_index(&self.entry(&*file, Kind::Index, at)?).1) < position);
+        let at = partition_point(entries, before)?;
+        if at == entries {
+            return Ok(None);
+        }
+        Ok(Some(self.base.plus(parse_index(&self.entry(&*file, Kind::Index, at)?).0.into())))
     }
 
     /// The offset behind which the first record with `target` or a later timestamp is.
@@ -504,7 +544,10 @@ pub(crate) fn parse_time(entry: &[u8; 12]) -> (Timestamp, i32) {
 }
 
 /// How many of `0..len` satisfy `holds`, which holds for a prefix.
-fn partition_point(len: u32, mut holds: impl FnMut(u32) -> Result<bool, StorageError>) -> Result<u32, StorageError> {
+pub(crate) fn partition_point(
+    len: u32,
+    mut holds: impl FnMut(u32) -> Result<bool, StorageError>,
+) -> Result<u32, StorageError> {
     let (mut low, mut high) = (0, len);
     while low < high {
         let middle = low + (high - low) / 2;

@@ -540,6 +540,20 @@ pub struct BrokerSettings {
     pub offsets_topic_replication_factor: u32,
     /// `offsets.topic.segment.bytes`.
     pub offsets_topic_segment_bytes: u32,
+    /// `transaction.max.timeout.ms`.
+    pub transaction_max_timeout: Duration,
+    /// `transaction.abort.timed.out.transaction.cleanup.interval.ms`.
+    pub transaction_timeout_check_interval: Duration,
+    /// `transactional.id.expiration.ms`.
+    pub transactional_id_expiration: Duration,
+    /// `transaction.remove.expired.transaction.cleanup.interval.ms`.
+    pub transactional_id_expiration_check_interval: Duration,
+    /// `transaction.state.log.num.partitions`.
+    pub transaction_log_partitions: u32,
+    /// `transaction.state.log.replication.factor`.
+    pub transaction_log_replication_factor: u32,
+    /// `transaction.state.log.segment.bytes`.
+    pub transaction_log_segment_bytes: u32,
 }
 
 impl BrokerSettings {
@@ -596,6 +610,15 @@ impl BrokerSettings {
             offsets_topic_partitions: keys.u32("offsets.topic.num.partitions")?,
             offsets_topic_replication_factor: keys.u32("offsets.topic.replication.factor")?,
             offsets_topic_segment_bytes: keys.u32("offsets.topic.segment.bytes")?,
+            transaction_max_timeout: keys.unit("transaction.max.timeout.ms", 1)?,
+            transaction_timeout_check_interval: keys
+                .unit("transaction.abort.timed.out.transaction.cleanup.interval.ms", 1)?,
+            transactional_id_expiration: keys.unit("transactional.id.expiration.ms", 1)?,
+            transactional_id_expiration_check_interval: keys
+                .unit("transaction.remove.expired.transaction.cleanup.interval.ms", 1)?,
+            transaction_log_partitions: keys.u32("transaction.state.log.num.partitions")?,
+            transaction_log_replication_factor: keys.u32("transaction.state.log.replication.factor")?,
+            transaction_log_segment_bytes: keys.u32("transaction.state.log.segment.bytes")?,
         })
     }
 }

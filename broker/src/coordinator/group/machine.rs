@@ -20,6 +20,7 @@ use super::offsets::{OffsetStore, StoredOffset};
 use super::records::{ConsumerRecord, GroupRecord};
 use super::timers::{Due, Key, Tick, Timers};
 use super::types::{GroupError, GroupOptions, JoinRefused};
+use crate::coordinator::runtime::machine::Envelope;
 use bytes::Bytes;
 use millrace_metadata::Image;
 use millrace_model::{Offset, ProducerId, Timestamp};
@@ -28,22 +29,10 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use super::request::{Reply, Request};
+pub use crate::coordinator::runtime::machine::Now;
 
-/// The time, twice: for records, and for deadlines.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    /// The wall clock.
-    pub wall: Timestamp,
-    /// The clock that only goes forward.
-    pub tick: Tick,
-}
-
-impl Now {
-    /// The deadline that is so many milliseconds away.
-    pub fn after(self, ms: i32) -> Tick {
-        self.tick.saturating_add(u64::try_from(ms).unwrap_or_default())
-    }
-}
+/// What one request, or one deadline, leads to.
+pub type Step = crate::coordinator::runtime::machine::Step<Reply, Pending>;
 
 /// Where the cluster's topics are looked up.
 pub trait Images: Send + Sync + fmt::Debug {
@@ -51,27 +40,24 @@ pub trait Images: Send + Sync + fmt::Debug {
     fn image(&self) -> Arc<Image>;
 }
 
-/// What one request, or one deadline, leads to.
-#[derive(Debug, Default)]
-pub struct Step {
-    /// Answers that can go out now.
-    pub replies: Vec<(Token, Reply)>,
-    /// Records to be appended, and what follows.
-    pub pending: Option<Pending>,
-}
-
 /// Records on their way into the log.
 #[derive(Debug)]
 pub struct Pending {
     /// The records, in order.
     pub records: Vec<GroupRecord>,
+    /// What the batch around them is.
+    pub envelope: Envelope,
     held: Vec<(Token, Reply)>,
     action: Action,
 }
 
 impl Pending {
     pub(super) fn new(records: Vec<GroupRecord>, held: Vec<(Token, Reply)>, action: Action) -> Self {
-        Self { records, held, action }
+        Self { records, envelope: Envelope::Plain, held, action }
+    }
+
+    pub(super) fn set_action(&mut self, action: Action) {
+        self.action = action;
     }
 
     pub(super) fn hold(&mut self, replies: Vec<(Token, Reply)>) {
@@ -86,6 +72,10 @@ pub(super) enum Action {
     Keep,
     /// The records are the change.
     Apply,
+    /// The records are the change, once the producer's transaction commits.
+    ApplyInTransaction { producer: ProducerId },
+    /// A producer's transaction has ended.
+    EndTransaction { producer: ProducerId, committed: bool },
     /// A group was created; without its record it goes away again.
     Create { group: Arc<str> },
     /// The leader's assignment.
@@ -208,6 +198,8 @@ impl GroupMachine {
                 Step::reply(token, Reply::DescribeConsumer(self.describe_consumer(&groups)))
             }
             Request::Commit(commit) => self.commit(token, commit, now),
+            Request::CommitInTransaction(commit) => self.commit_in_transaction(token, commit, now),
+            Request::EndTransaction(end) => Self::transaction_ends(token, end),
             Request::Fetch(fetch) => Step::reply(token, Reply::Fetch(self.fetch(&fetch))),
             Request::DeleteOffsets(delete) => self.delete_offsets(token, &delete),
             Request::DeleteGroups(groups) => self.delete_groups(token, groups),
@@ -248,9 +240,25 @@ impl GroupMachine {
 
     /// Goes on after an append: with the offset of its first record, or with the reason why there is none.
     pub fn conclude(&mut self, pending: Pending, outcome: Result<Offset, GroupError>, now: Now) -> Step {
-        let Pending { records, held, action } = pending;
+        let Pending { records, held, action, .. } = pending;
         let mut step = match (action, outcome) {
-            (Action::Keep, _) | (Action::Apply | Action::Downgrade { .. }, Err(_)) | (Action::Create { .. }, Ok(_)) => {
+            (Action::Keep, _)
+            | (
+                Action::Apply
+                | Action::Downgrade { .. }
+                | Action::ApplyInTransaction { .. }
+                | Action::EndTransaction { .. },
+                Err(_),
+            )
+            | (Action::Create { .. }, Ok(_)) => Step::default(),
+            (Action::ApplyInTransaction { producer }, Ok(base)) => {
+                for (record, delta) in records.into_iter().zip(0..) {
+                    self.apply(record, base.plus(delta), producer, now);
+                }
+                Step::default()
+            }
+            (Action::EndTransaction { producer, committed }, Ok(_)) => {
+                self.end_transaction(producer, committed);
                 Step::default()
             }
             (Action::Apply, Ok(base)) => {

@@ -8,6 +8,7 @@ pub mod classic;
 pub mod consumer;
 pub mod consumer_protocol;
 mod describe;
+pub mod hosted;
 pub mod machine;
 mod offsets;
 pub mod records;
@@ -15,6 +16,7 @@ pub mod request;
 #[cfg(test)]
 mod scenarios;
 pub mod timers;
+pub mod transactions;
 pub mod types;
 
 pub use types::*;

@@ -67,6 +67,11 @@ impl GroupMachine {
         {
             scene.alive(&commit.member_id);
         }
+        self.offset_records(token, commit, now)
+    }
+
+    /// Stores the offsets of a commit that is in order.
+    pub(super) fn offset_records(&self, token: Token, commit: OffsetCommit, now: Now) -> Step {
         let expires_at = match commit.retention_time_ms {
             -1 => Timestamp::NONE,
             retention_ms => now.wall.plus_ms(retention_ms),

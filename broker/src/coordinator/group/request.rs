@@ -1,6 +1,7 @@
 //! Anything the coordinator can be asked, and every answer.
 
 use super::describe::dead;
+use super::transactions::{EndOfTransaction, TxnOffsetCommit};
 use super::types::{
     Beat, ConsumerGroupDescription, ConsumerHeartbeat, FetchedTopic, GroupDescription, GroupError, GroupOverview,
     Heartbeat, JoinGroup, JoinRefused, Joined, LeaveGroup, Left, OffsetCommit, OffsetDelete, OffsetFetch, Refusal,
@@ -19,6 +20,8 @@ pub enum Request {
     ConsumerHeartbeat(Box<ConsumerHeartbeat>),
     DescribeConsumer(Vec<Arc<str>>),
     Commit(OffsetCommit),
+    CommitInTransaction(TxnOffsetCommit),
+    EndTransaction(EndOfTransaction),
     Fetch(OffsetFetch),
     DeleteOffsets(OffsetDelete),
     DeleteGroups(Vec<Arc<str>>),
@@ -46,7 +49,8 @@ impl Request {
             Self::DescribeConsumer(groups) => {
                 Reply::DescribeConsumer(groups.iter().map(|id| ConsumerGroupDescription::refused(id, error)).collect())
             }
-            Self::Commit(_) => Reply::Commit(Err(error)),
+            Self::Commit(_) | Self::CommitInTransaction(_) => Reply::Commit(Err(error)),
+            Self::EndTransaction(_) => Reply::EndTransaction(Err(error)),
             Self::Fetch(_) => Reply::Fetch(Err(error)),
             Self::DeleteOffsets(_) => Reply::DeleteOffsets(Err(error)),
             Self::DeleteGroups(groups) => {
@@ -75,6 +79,7 @@ pub enum Reply {
     DeleteGroups(Vec<(Arc<str>, Option<GroupError>)>),
     List(Result<Vec<GroupOverview>, GroupError>),
     Describe(Vec<GroupDescription>),
+    EndTransaction(Result<(), GroupError>),
     Done,
 }
 
@@ -86,6 +91,7 @@ impl Reply {
             Self::Leave(_) => Self::Leave(Err(error)),
             Self::ConsumerHeartbeat(_) => Self::ConsumerHeartbeat(Err(error.into())),
             Self::Commit(_) => Self::Commit(Err(error)),
+            Self::EndTransaction(_) => Self::EndTransaction(Err(error)),
             Self::DeleteOffsets(_) => Self::DeleteOffsets(Err(error)),
             Self::DeleteGroups(groups) => {
                 Self::DeleteGroups(groups.into_iter().map(|(id, before)| (id, before.or(Some(error)))).collect())

@@ -5,8 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Milliseconds of a clock that only goes forward. (Wall time stands in records; deadlines must not jump with it.)
-pub type Tick = u64;
+pub use crate::coordinator::runtime::machine::Tick;
 
 /// What a deadline is about; there is at most one for each.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,15 +1,15 @@
 //! The replay of a partition into a state machine.
 //!
 //! Records of a transaction wait in the machine until its marker comes. A record that cannot be read is left out with
-//! a line in the log: one bad record must not take down the groups beside it.
+//! a line in the log: one bad record must not take down what stands beside it.
 
 use super::log::ShardLog;
-use crate::coordinator::group::machine::{GroupMachine, Now};
-use crate::coordinator::group::records::GroupRecord;
+use super::machine::{Machine, Now};
 use bytes::Bytes;
 use millrace_model::codec::{self, Compression};
+use millrace_model::control::Marker;
 use millrace_model::record::Records;
-use millrace_model::{Batch, BatchError, Offset, ProducerId};
+use millrace_model::{Batch, BatchError, Offset};
 use thiserror::Error;
 
 /// No batch of the broker's own unpacks to more than this.
@@ -40,7 +40,7 @@ pub enum LoadError {
 ///
 /// # Errors
 /// [`LoadError`]; the machine is then of no use.
-pub async fn replay(log: &dyn ShardLog, machine: &mut GroupMachine, now: Now) -> Result<usize, LoadError> {
+pub async fn replay<M: Machine>(log: &dyn ShardLog, machine: &mut M, now: Now) -> Result<usize, LoadError> {
     let (mut at, end) = (log.start(), log.end());
     let mut records = 0;
     while at < end {
@@ -69,7 +69,7 @@ pub async fn replay(log: &dyn ShardLog, machine: &mut GroupMachine, now: Now) ->
     Ok(records)
 }
 
-fn replay_batch(batch: &Batch, machine: &mut GroupMachine, now: Now) -> usize {
+fn replay_batch<M: Machine>(batch: &Batch, machine: &mut M, now: Now) -> usize {
     let header = batch.header();
     let section = match unpack(batch) {
         Ok(section) => section,
@@ -78,6 +78,12 @@ fn replay_batch(batch: &Batch, machine: &mut GroupMachine, now: Now) -> usize {
             return 0;
         }
     };
+    if header.attributes.is_control() {
+        if let Some(marker) = Marker::read(header, &section) {
+            machine.replay_marker(marker.producer_id, marker.committed);
+        }
+        return 0;
+    }
     let transaction = header.attributes.is_transactional().then_some(header.producer_id);
     let mut count = 0;
     for record in Records::new(&section, header.records_count) {
@@ -90,15 +96,8 @@ fn replay_batch(batch: &Batch, machine: &mut GroupMachine, now: Now) -> usize {
         };
         let at = header.base_offset.plus(record.offset_delta().into());
         let key = record.key().unwrap_or_default();
-        if header.attributes.is_control() {
-            if let Some(committed) = marker(key) {
-                machine.end_transaction(header.producer_id, committed);
-            }
-            continue;
-        }
-        match GroupRecord::decode(key, record.value()) {
-            Ok(known) => machine.apply(known, at, transaction.unwrap_or(ProducerId::NONE), now),
-            Err(error) => tracing::error!(offset = %at, %error, "a record of the coordinator's log is left out"),
+        if let Err(error) = machine.replay((key, record.value()), at, transaction, now) {
+            tracing::error!(offset = %at, error, "a record of the coordinator's log is left out");
         }
         count += 1;
     }
@@ -114,13 +113,4 @@ fn unpack(batch: &Batch) -> Result<Bytes, String> {
     let mut unpacked = Vec::new();
     codec::decompress(codec, &section, LARGEST_SECTION, &mut unpacked).map_err(|error| error.to_string())?;
     Ok(unpacked.into())
-}
-
-/// What a transaction marker says: the key is a version and a type, 0 for abort and 1 for commit.
-fn marker(key: &[u8]) -> Option<bool> {
-    match key {
-        [_, _, 0, 0, ..] => Some(false),
-        [_, _, 0, 1, ..] => Some(true),
-        _ => None,
-    }
 }

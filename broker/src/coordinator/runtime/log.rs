@@ -1,16 +1,17 @@
 //! The log under a shard, as narrow as a shard needs it. It is a trait so that a test can make it fail.
 
-use crate::coordinator::group::GroupError;
+use super::machine::Refusal;
+use crate::partition::Claim;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use millrace_model::{Batch, Offset};
+use millrace_model::{Batch, LeaderEpoch, Offset};
 use std::fmt;
 
 /// Why records did not get into the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppendFailure {
     /// They never will be in it.
-    Refused(GroupError),
+    Refused(Refusal),
     /// This node does not lead the partition any more.
     Lost,
 }
@@ -18,7 +19,10 @@ pub enum AppendFailure {
 /// One partition of a coordinator's topic.
 pub trait ShardLog: Send + Sync + fmt::Debug + 'static {
     /// Appends a batch; the outcome comes when it is committed.
-    fn append(&self, batch: Batch) -> BoxFuture<'static, Result<Offset, AppendFailure>>;
+    fn append(&self, batch: Batch, claim: Claim) -> BoxFuture<'static, Result<Offset, AppendFailure>>;
+
+    /// The epoch in which this node leads the partition.
+    fn epoch(&self) -> LeaderEpoch;
 
     /// The first offset there is.
     fn start(&self) -> Offset;

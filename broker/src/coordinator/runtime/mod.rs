@@ -8,5 +8,6 @@
 
 pub mod load;
 pub mod log;
+pub mod machine;
 pub mod partition_log;
 pub mod shard;

@@ -1,11 +1,12 @@
 //! A partition of this node as the log of a shard.
 
 use super::log::{AppendFailure, ShardLog};
-use crate::coordinator::group::GroupError;
-use crate::partition::{AppendError, Origin, PartitionHandle};
+use super::machine::Refusal;
+use crate::partition::{AppendError, Claim, Origin, PartitionHandle};
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use millrace_model::{Batch, Offload, Offset};
+use millrace_model::{Batch, LeaderEpoch, Offload, Offset};
+use millrace_storage::ProducerError;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -27,9 +28,13 @@ impl PartitionLog {
 }
 
 impl ShardLog for PartitionLog {
-    fn append(&self, batch: Batch) -> BoxFuture<'static, Result<Offset, AppendFailure>> {
-        let append = self.partition.append(batch, Origin::Coordinator);
+    fn append(&self, batch: Batch, claim: Claim) -> BoxFuture<'static, Result<Offset, AppendFailure>> {
+        let append = self.partition.append_with(batch, Origin::Coordinator, claim);
         Box::pin(async move { append.await.map(|appended| appended.base_offset).map_err(|error| failure(&error)) })
+    }
+
+    fn epoch(&self) -> LeaderEpoch {
+        self.partition.leader_epoch()
     }
 
     fn start(&self) -> Offset {
@@ -55,12 +60,16 @@ impl ShardLog for PartitionLog {
 fn failure(error: &AppendError) -> AppendFailure {
     match error {
         AppendError::NotLeader => AppendFailure::Lost,
-        AppendError::TooLarge { .. } => AppendFailure::Refused(GroupError::TooLarge),
+        AppendError::TooLarge { .. } => AppendFailure::Refused(Refusal::TooLarge),
+        AppendError::Producer(ProducerError::Fenced { .. } | ProducerError::CoordinatorFenced { .. }) => {
+            AppendFailure::Refused(Refusal::Fenced)
+        }
+        AppendError::NotInTransaction { .. } => AppendFailure::Refused(Refusal::NotInTransaction),
         // Another broker may have a disk that works.
-        AppendError::Storage(_) => AppendFailure::Refused(GroupError::NotCoordinator),
+        AppendError::Storage(_) => AppendFailure::Refused(Refusal::NotCoordinator),
         other => {
             tracing::error!(error = %other, "a coordinator's own batch was refused");
-            AppendFailure::Refused(GroupError::NotAvailable)
+            AppendFailure::Refused(Refusal::NotAvailable)
         }
     }
 }

@@ -1,22 +1,18 @@
-//! The task that runs the groups of one partition.
+//! The task that runs one partition's state machine.
 //!
 //! Invariants:
-//! - One request at a time reaches the machine, in the order of the queue; commits that follow each other share one
-//!   append. While an append is under way nothing else happens here, so that no answer can overtake a record.
-//! - An append that takes longer than `offsets.commit.timeout.ms` may still happen. Its requests are refused, and the
+//! - One request at a time reaches the machine, in the order of the queue; those that may share an
+//!   append and follow each other do. While an append is under way nothing else happens here, so that no answer can overtake a record.
+//! - An append that takes longer than it may, may still happen. Its requests are refused, and the
 //!   shard begins anew from the log once the outcome is there: the log is right, whatever it says.
 //! - Requests that came while a deadline passed are handled before it: a member is not removed for our slowness.
 //! - A shard ends when it is told to stop or the partition is no longer this node's. Whoever waits is refused.
 
 use super::load;
 use super::log::{AppendFailure, ShardLog};
-use crate::coordinator::group::classic::Token;
-use crate::coordinator::group::machine::{GroupMachine, Images, Now, Pending, Reply, Request, Step};
-use crate::coordinator::group::{GroupError, GroupOptions};
+use super::machine::{Envelope, KeyValue, Machine, Now, Refusal, Step, Token};
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use millrace_model::builder::BatchBuilder;
-use millrace_model::record::encode::HeaderSource;
 use millrace_model::{Clock, Offset};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -36,24 +32,26 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// A request and who waits for its answer.
 #[derive(Debug)]
-pub struct Asked {
+pub struct Asked<M: Machine> {
     /// The request.
-    pub request: Request,
+    pub request: M::Request,
     /// Where the answer goes.
-    pub answer: oneshot::Sender<Reply>,
+    pub answer: oneshot::Sender<M::Reply>,
 }
 
 /// What a shard needs to run.
-#[derive(Clone, Debug)]
-pub struct ShardContext {
+#[derive(Debug)]
+pub struct ShardContext<M: Machine> {
     /// Its name, for the log.
     pub name: Arc<str>,
     /// Its partition.
     pub log: Arc<dyn ShardLog>,
-    /// The groups' settings.
-    pub options: GroupOptions,
-    /// Where the cluster's topics are looked up.
-    pub images: Arc<dyn Images>,
+    /// What the machine is set up with.
+    pub options: M::Options,
+    /// How long an append may take.
+    pub append_timeout: Duration,
+    /// Where work goes that is to be done outside.
+    pub work: Option<mpsc::UnboundedSender<M::Work>>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// Turns true when the coordinator stops.
@@ -61,21 +59,27 @@ pub struct ShardContext {
 }
 
 /// The way to a shard. Clones are the same shard.
-#[derive(Clone, Debug)]
-pub struct Shard {
-    queue: mpsc::Sender<Asked>,
+#[derive(Debug)]
+pub struct Shard<M: Machine> {
+    queue: mpsc::Sender<Asked<M>>,
 }
 
-impl Shard {
+impl<M: Machine> Clone for Shard<M> {
+    fn clone(&self) -> Self {
+        Self { queue: self.queue.clone() }
+    }
+}
+
+impl<M: Machine> Shard<M> {
     /// A shard, and the task that must be run for it.
-    pub fn new(context: ShardContext) -> (Self, impl Future<Output = ()> + Send + 'static) {
+    pub fn new(context: ShardContext<M>) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (queue, requests) = mpsc::channel(QUEUE);
         (Self { queue }, run(context, requests))
     }
 
     /// Asks, and waits for the answer. The shard's order is the order in which these futures are first polled.
-    pub async fn ask(&self, request: Request) -> Reply {
-        let gone = request.refused(GroupError::NotCoordinator);
+    pub async fn ask(&self, request: M::Request) -> M::Reply {
+        let gone = M::refused(&request, Refusal::NotCoordinator);
         let (answer, answered) = oneshot::channel();
         if self.queue.send(Asked { request, answer }).await.is_err() {
             return gone;
@@ -96,7 +100,7 @@ enum End {
     Stop,
 }
 
-async fn run(context: ShardContext, mut requests: mpsc::Receiver<Asked>) {
+async fn run<M: Machine>(context: ShardContext<M>, mut requests: mpsc::Receiver<Asked<M>>) {
     let epoch = Instant::now();
     loop {
         let Some(machine) = load(&context, &mut requests, epoch).await else { break };
@@ -112,35 +116,39 @@ async fn run(context: ShardContext, mut requests: mpsc::Receiver<Asked>) {
 }
 
 /// Replays the log; whoever asks meanwhile is told so. None where the shard is to stop.
-async fn load(context: &ShardContext, requests: &mut mpsc::Receiver<Asked>, epoch: Instant) -> Option<GroupMachine> {
+async fn load<M: Machine>(
+    context: &ShardContext<M>,
+    requests: &mut mpsc::Receiver<Asked<M>>,
+    epoch: Instant,
+) -> Option<M> {
     loop {
-        let mut machine = GroupMachine::new(context.options.clone(), Arc::clone(&context.images));
+        let mut machine = M::new(context.options.clone());
         let started = Instant::now();
         let outcome = {
             let replay = load::replay(&*context.log, &mut machine, now(context, epoch));
-            refuse_until(replay, context, requests, GroupError::Loading).await?
+            refuse_until(replay, context, requests, Refusal::Loading).await?
         };
         match outcome {
             Ok(0) => return Some(machine),
             Ok(records) => {
                 let ms = started.elapsed().as_millis() as u64;
-                tracing::info!(shard = %context.name, records, ms, "groups are loaded");
+                tracing::info!(shard = %context.name, records, ms, what = M::WHAT, "loaded");
                 return Some(machine);
             }
             Err(error) => {
-                tracing::error!(shard = %context.name, %error, "groups could not be loaded");
-                refuse_until(tokio::time::sleep(RETRY), context, requests, GroupError::NotAvailable).await?;
+                tracing::error!(shard = %context.name, %error, what = M::WHAT, "could not be loaded");
+                refuse_until(tokio::time::sleep(RETRY), context, requests, Refusal::NotAvailable).await?;
             }
         }
     }
 }
 
 /// Waits for something and refuses every request that comes meanwhile. None where the shard is to stop.
-async fn refuse_until<T>(
+async fn refuse_until<T, M: Machine>(
     what: impl Future<Output = T>,
-    context: &ShardContext,
-    requests: &mut mpsc::Receiver<Asked>,
-    error: GroupError,
+    context: &ShardContext<M>,
+    requests: &mut mpsc::Receiver<Asked<M>>,
+    why: Refusal,
 ) -> Option<T> {
     let mut what = std::pin::pin!(what);
     let mut stop = context.stop.clone();
@@ -151,47 +159,50 @@ async fn refuse_until<T>(
             _ = stop.wait_for(|stop| *stop) => return None,
             asked = requests.recv() => {
                 let Asked { request, answer } = asked?;
-                let _ = answer.send(request.refused(error));
+                let _ = answer.send(M::refused(&request, why));
             }
         }
     }
 }
 
-fn now(context: &ShardContext, epoch: Instant) -> Now {
+fn now<M: Machine>(context: &ShardContext<M>, epoch: Instant) -> Now {
     Now { wall: context.clock.now(), tick: u64::try_from(epoch.elapsed().as_millis()).unwrap_or(u64::MAX) }
 }
 
 /// Records of one step, ready for the log.
-struct Encoded {
-    pending: Pending,
-    records: Vec<(Bytes, Option<Bytes>)>,
+struct Encoded<M: Machine> {
+    pending: M::Pending,
+    envelope: Envelope,
+    records: Vec<KeyValue>,
     bytes: usize,
 }
 
-impl Encoded {
-    fn new(pending: Pending) -> Self {
-        let records: Vec<_> = pending.records.iter().filter_map(|record| record.encode()).collect();
+impl<M: Machine> Encoded<M> {
+    fn new(pending: M::Pending) -> Self {
+        let (records, envelope) = (M::records(&pending), M::envelope(&pending));
         let bytes = records.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len) + 16).sum();
-        Self { pending, records, bytes }
+        Self { pending, envelope, records, bytes }
     }
 }
 
-struct Serving<'a> {
-    context: &'a ShardContext,
-    requests: &'a mut mpsc::Receiver<Asked>,
-    machine: GroupMachine,
-    waiting: BTreeMap<Token, oneshot::Sender<Reply>>,
+type StepOf<M> = Step<<M as Machine>::Reply, <M as Machine>::Pending>;
+
+struct Serving<'a, M: Machine> {
+    context: &'a ShardContext<M>,
+    requests: &'a mut mpsc::Receiver<Asked<M>>,
+    machine: M,
+    waiting: BTreeMap<Token, oneshot::Sender<M::Reply>>,
     tokens: u64,
     epoch: Instant,
 }
 
-impl Serving<'_> {
+impl<M: Machine> Serving<'_, M> {
     fn now(&self) -> Now {
         now(self.context, self.epoch)
     }
 
     async fn serve(&mut self) -> Result<(), End> {
-        let steps = self.machine.loaded(self.now());
+        let steps = self.machine.loaded(self.context.log.epoch(), self.now());
         for step in steps {
             self.settle(step).await?;
         }
@@ -212,11 +223,11 @@ impl Serving<'_> {
     }
 
     /// Handles what is in the queue.
-    async fn round(&mut self, first: Option<Asked>) -> Result<(), End> {
+    async fn round(&mut self, first: Option<Asked<M>>) -> Result<(), End> {
         let mut next = first;
         for _ in 0..ROUND {
             let Some(asked) = next.take().or_else(|| self.requests.try_recv().ok()) else { break };
-            if asked.request.is_commit() {
+            if M::shares_append(&asked.request) {
                 next = self.commits(asked).await?;
             } else {
                 let step = self.hand_in(asked);
@@ -232,12 +243,12 @@ impl Serving<'_> {
     }
 
     /// Handles a commit and those that stand right behind it. Returns the request that ended the row.
-    async fn commits(&mut self, first: Asked) -> Result<Option<Asked>, End> {
-        let mut shared: Vec<Encoded> = Vec::new();
+    async fn commits(&mut self, first: Asked<M>) -> Result<Option<Asked<M>>, End> {
+        let mut shared: Vec<Encoded<M>> = Vec::new();
         let mut bytes = 0;
         let mut next = Some(first);
         while let Some(asked) = next.take() {
-            if !asked.request.is_commit() {
+            if !M::shares_append(&asked.request) {
                 next = Some(asked);
                 break;
             }
@@ -260,27 +271,34 @@ impl Serving<'_> {
         Ok(next)
     }
 
-    fn hand_in(&mut self, asked: Asked) -> Step {
+    fn hand_in(&mut self, asked: Asked<M>) -> StepOf<M> {
         self.tokens += 1;
         let token = Token(self.tokens);
         self.waiting.insert(token, asked.answer);
         self.machine.handle(token, asked.request, self.now())
     }
 
-    async fn settle(&mut self, step: Step) -> Result<(), End> {
+    async fn settle(&mut self, step: StepOf<M>) -> Result<(), End> {
         self.answer(step.replies);
-        match step.pending {
+        let settled = match step.pending {
             Some(pending) => self.append(vec![Encoded::new(pending)]).await,
             None => Ok(()),
+        };
+        for work in self.machine.take_work() {
+            if let Some(outside) = &self.context.work {
+                // Where nobody is left to do it, this shard is about to end too.
+                let _ = outside.send(work);
+            }
         }
+        settled
     }
 
     /// Appends the records of several steps as one batch, and whatever follows from that.
-    async fn append(&mut self, steps: Vec<Encoded>) -> Result<(), End> {
+    async fn append(&mut self, steps: Vec<Encoded<M>>) -> Result<(), End> {
         let mut queue = VecDeque::from([steps]);
         while let Some(steps) = queue.pop_front() {
             let (outcome, end) = self.store(&steps).await;
-            if outcome == Err(GroupError::TooLarge) && steps.len() > 1 {
+            if outcome == Err(Refusal::TooLarge) && steps.len() > 1 {
                 // One of them is too large for the topic; the others need not suffer for it.
                 queue.extend(steps.into_iter().map(|step| vec![step]));
                 continue;
@@ -302,39 +320,37 @@ impl Serving<'_> {
         Ok(())
     }
 
-    async fn store(&mut self, steps: &[Encoded]) -> (Result<Offset, GroupError>, Option<End>) {
-        let mut builder = BatchBuilder::new();
-        let now = self.context.clock.now();
-        for (key, value) in steps.iter().flat_map(|step| &step.records) {
-            if builder.append(now, Some(key), value.as_deref(), HeaderSource::None).is_err() {
-                return (Err(GroupError::TooLarge), None);
-            }
-        }
-        let Ok(batch) = builder.build() else { return (Err(GroupError::TooLarge), None) };
-        let mut append = self.context.log.append(batch);
-        let limit = Duration::from_millis(self.context.options.offsets_commit_timeout_ms);
+    async fn store(&mut self, steps: &[Encoded<M>]) -> (Result<Offset, Refusal>, Option<End>) {
+        // Steps that share a batch are plain, all of them.
+        let envelope = steps.first().map(|step| step.envelope).unwrap_or_default();
+        let records = steps.iter().flat_map(|step| &step.records);
+        let Ok(batch) = envelope.seal(self.context.clock.now(), records) else {
+            return (Err(Refusal::TooLarge), None);
+        };
+        let mut append = self.context.log.append(batch, envelope.claim());
+        let limit = self.context.append_timeout;
         match tokio::time::timeout(limit, &mut append).await {
             Ok(Ok(base)) => (Ok(base), None),
             Ok(Err(AppendFailure::Refused(error))) => {
-                tracing::warn!(shard = %self.context.name, %error, "records of groups could not be stored");
+                tracing::warn!(shard = %self.context.name, %error, what = M::WHAT, "records could not be stored");
                 (Err(error), None)
             }
-            Ok(Err(AppendFailure::Lost)) => (Err(GroupError::NotCoordinator), Some(End::Stop)),
-            Err(_) => (Err(GroupError::NotAvailable), Some(self.outlast(append).await)),
+            Ok(Err(AppendFailure::Lost)) => (Err(Refusal::NotCoordinator), Some(End::Stop)),
+            Err(_) => (Err(Refusal::NotAvailable), Some(self.outlast(append).await)),
         }
     }
 
     /// Waits for an append that took too long, so that the log is settled when it is read again.
     async fn outlast(&mut self, append: BoxFuture<'static, Result<Offset, AppendFailure>>) -> End {
-        tracing::warn!(shard = %self.context.name, "storing records of groups takes too long; they will be read again");
+        tracing::warn!(shard = %self.context.name, what = M::WHAT, "storing takes too long; the log will be read again");
         self.abandon();
-        match refuse_until(append, self.context, self.requests, GroupError::NotAvailable).await {
+        match refuse_until(append, self.context, self.requests, Refusal::NotAvailable).await {
             None | Some(Err(AppendFailure::Lost)) => End::Stop,
             Some(_) => End::Reload,
         }
     }
 
-    fn answer(&mut self, replies: Vec<(Token, Reply)>) {
+    fn answer(&mut self, replies: Vec<(Token, M::Reply)>) {
         for (token, reply) in replies {
             if let Some(answer) = self.waiting.remove(&token) {
                 // Nobody may be there any more to hear it.
@@ -360,7 +376,12 @@ async fn sleep_until(deadline: Option<Instant>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::coordinator::group::{CommitPartition, CommitTopic, OffsetCommit, OffsetFetch};
+    use crate::coordinator::group::hosted::GroupSetup;
+    use crate::coordinator::group::machine::{GroupMachine, Images, Reply, Request};
+    use crate::coordinator::group::{
+        CommitPartition, CommitTopic, GroupError, GroupOptions, OffsetCommit, OffsetFetch,
+    };
+    use crate::partition::Claim;
     use futures::FutureExt;
     use millrace_model::{Batch, LeaderEpoch, Timestamp, TopicId};
     use std::sync::Mutex;
@@ -394,7 +415,7 @@ mod tests {
     struct PaperLog(Arc<Paper>);
 
     impl ShardLog for PaperLog {
-        fn append(&self, batch: Batch) -> BoxFuture<'static, Result<Offset, AppendFailure>> {
+        fn append(&self, batch: Batch, _claim: Claim) -> BoxFuture<'static, Result<Offset, AppendFailure>> {
             let paper = Arc::clone(&self.0);
             async move {
                 paper.permits.acquire().await.unwrap().forget();
@@ -409,6 +430,10 @@ mod tests {
                 Ok(base)
             }
             .boxed()
+        }
+
+        fn epoch(&self) -> LeaderEpoch {
+            LeaderEpoch::new(0)
         }
 
         fn start(&self) -> Offset {
@@ -450,13 +475,14 @@ mod tests {
         }
     }
 
-    fn start(paper: &Arc<Paper>) -> (Shard, watch::Sender<bool>) {
+    fn start(paper: &Arc<Paper>) -> (Shard<GroupMachine>, watch::Sender<bool>) {
         let (stop, stopped) = watch::channel(false);
         let (shard, task) = Shard::new(ShardContext {
             name: "__consumer_offsets-0".into(),
             log: Arc::new(PaperLog(Arc::clone(paper))),
-            options: GroupOptions { offsets_commit_timeout_ms: 200, ..GroupOptions::default() },
-            images: Arc::new(NoTopics),
+            options: GroupSetup { options: GroupOptions::default(), images: Arc::new(NoTopics) },
+            append_timeout: Duration::from_millis(200),
+            work: None,
             clock: Arc::new(StillClock),
             stop: stopped,
         });
@@ -482,7 +508,7 @@ mod tests {
         })
     }
 
-    async fn stored(shard: &Shard) -> Result<i64, GroupError> {
+    async fn stored(shard: &Shard<GroupMachine>) -> Result<i64, GroupError> {
         let fetch =
             OffsetFetch { group: "g".into(), member_id: None, member_epoch: -1, topics: None, require_stable: false };
         match shard.ask(Request::Fetch(fetch)).await {
@@ -529,7 +555,7 @@ mod tests {
         let paper = Paper::new();
         let (shard, _stop) = start(&paper);
         assert!(is_ok(&shard.ask(commit(1, "")).await));
-        *paper.fails.lock().unwrap() = Some(AppendFailure::Refused(GroupError::NotCoordinator));
+        *paper.fails.lock().unwrap() = Some(AppendFailure::Refused(Refusal::NotCoordinator));
         assert_eq!(shard.ask(commit(2, "")).await, Reply::Commit(Err(GroupError::NotCoordinator)));
         assert_eq!(stored(&shard).await, Ok(1));
         *paper.fails.lock().unwrap() = None;

@@ -12,9 +12,10 @@ use millrace_protocol::messages::api_versions_response::{
 use millrace_protocol::{ApiKey, ErrorCode, StrBytes};
 use std::sync::Arc;
 
-/// Kafka's feature levels as 4.3 supports them, with what holds here: that of the metadata, and 1 for groups of the new
-/// protocol (KIP-848). The other features of 4.3 stand for requests that are not served yet, and are not named.
-const FEATURES: &[(&str, i16, i16)] = &[("group.version", 0, 1), ("metadata.version", 7, 30)];
+/// Kafka's feature levels as 4.3 supports them, with what holds here: that of the metadata, 1 for groups of the new
+/// protocol (KIP-848), and 2 for transactions that have an epoch each (KIP-890). The other features of 4.3 stand for requests that are not served yet, and are not named.
+const FEATURES: &[(&str, i16, i16)] =
+    &[("group.version", 0, 1), ("metadata.version", 7, 30), ("transaction.version", 0, 2)];
 
 pub(super) fn handle(asked: Asked, request: ApiVersionsRequest) -> ApiVersionsResponse {
     if asked.version >= 3 {

@@ -24,6 +24,10 @@ pub(super) fn append(error: &AppendError) -> ErrorCode {
         AppendError::Producer(ProducerError::Fenced { .. }) => ErrorCode::InvalidProducerEpoch,
         AppendError::Producer(ProducerError::OutOfOrder { .. }) => ErrorCode::OutOfOrderSequenceNumber,
         AppendError::Producer(ProducerError::Malformed { .. }) => ErrorCode::InvalidRecord,
+        AppendError::Producer(ProducerError::InTransaction { .. }) | AppendError::NotInTransaction { .. } => {
+            ErrorCode::InvalidTxnState
+        }
+        AppendError::Producer(ProducerError::CoordinatorFenced { .. }) => ErrorCode::TransactionCoordinatorFenced,
         AppendError::Storage(error) => storage(error),
     }
 }

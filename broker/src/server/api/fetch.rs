@@ -15,7 +15,7 @@ use crate::server::fetch_session::{Entry, Session};
 use crate::server::service::{Answer, Call, ConnectionInfo, Outcome, Reply};
 use bytes::BytesMut;
 use millrace_model::{LeaderEpoch, NodeId, Offset, PartitionId, TopicId};
-use millrace_protocol::fetch_response::{Endpoint, FetchResponse, FetchedRecords, PartitionHead};
+use millrace_protocol::fetch_response::{AbortedTransaction, Endpoint, FetchResponse, FetchedRecords, PartitionHead};
 use millrace_protocol::messages::TopicName;
 use millrace_protocol::messages::fetch_request::{FetchPartition, FetchRequest};
 use millrace_protocol::{ErrorCode, StrBytes, decode};
@@ -52,6 +52,14 @@ struct Fetching {
 struct Look {
     head: PartitionHead,
     slice: FileSlice,
+    /// For readers of committed records: what of it does not count.
+    aborted: Vec<AbortedTransaction>,
+}
+
+impl Look {
+    fn empty(head: PartitionHead) -> Self {
+        Self { head, slice: FileSlice::empty(), aborted: Vec::new() }
+    }
 }
 
 /// What was found for all partitions, in the session's order.
@@ -279,7 +287,7 @@ impl Fetching {
                 leaders.extend(look.head.current_leader.map(|(leader, _)| leader));
                 // Kafka's answer about a partition that it does not know has a list there, if an empty one.
                 let unknown = matches!(look.head.error, ErrorCode::UnknownTopicId | ErrorCode::UnknownTopicOrPartition);
-                let aborted = (self.committed || unknown).then_some(&[][..]);
+                let aborted = (self.committed || unknown).then_some(&look.aborted[..]);
                 answer.partition(&look.head, aborted, records(&look.slice, &mut scratch));
             }
             answer.end_topic();
@@ -352,8 +360,7 @@ fn records<'a>(slice: &FileSlice, scratch: &'a mut Vec<u8>) -> FetchedRecords<'a
 }
 
 fn look_at(handle: &PartitionHandle, entry: &Entry, committed: bool, left: u32, is_first: bool) -> Look {
-    let failed =
-        |error: ErrorCode| Look { head: PartitionHead::error(entry.partition, error), slice: FileSlice::empty() };
+    let failed = |error: ErrorCode| Look::empty(PartitionHead::error(entry.partition, error));
     if let Err(error) = check_epoch(handle, entry.leader_epoch) {
         return failed(error);
     }
@@ -373,18 +380,22 @@ fn look_at(handle: &PartitionHandle, entry: &Entry, committed: bool, left: u32, 
         }
         if epoch < entry.last_epoch || end < entry.offset {
             head.diverging = Some((epoch, end));
-            return Look { head, slice: FileSlice::empty() };
+            return Look::empty(head);
         }
     }
     let upto = if committed { last_stable } else { high_watermark };
     if entry.offset == upto {
-        return Look { head, slice: FileSlice::empty() };
+        return Look::empty(head);
     }
     let most = entry.max_bytes.min(left).min(MOST);
     match reader.read(entry.offset, upto, most, true) {
         // Longer than allowed is a first batch that is sent whole or, in the shadow of others, not at all.
-        Ok(slice) if slice.len() > most && !is_first => Look { head, slice: FileSlice::empty() },
-        Ok(slice) => Look { head, slice },
+        Ok(slice) if slice.len() > most && !is_first => Look::empty(head),
+        Ok(slice) if !committed => Look { slice, ..Look::empty(head) },
+        Ok(slice) => match reader.aborted(entry.offset, &slice) {
+            Ok(aborted) => Look { head, slice, aborted: aborted.iter().map(on_the_wire).collect() },
+            Err(error) => failed(errors::read(&error)),
+        },
         Err(error) => {
             if !matches!(error, millrace_storage::ReadError::OutOfRange { .. }) {
                 tracing::warn!(topic = %handle.topic(), partition = %handle.index(), %error, "a read failed");
@@ -392,6 +403,10 @@ fn look_at(handle: &PartitionHandle, entry: &Entry, committed: bool, left: u32, 
             failed(errors::read(&error))
         }
     }
+}
+
+fn on_the_wire(aborted: &millrace_storage::AbortedTransaction) -> AbortedTransaction {
+    AbortedTransaction { producer_id: aborted.producer_id.get(), first_offset: aborted.first_offset.get() }
 }
 
 /// Why this node does not have the partition.
@@ -409,5 +424,5 @@ fn elsewhere(context: &Context, by_id: bool, entry: &Entry) -> Look {
             None => ErrorCode::UnknownTopicOrPartition,
         };
     }
-    Look { head, slice: FileSlice::empty() }
+    Look::empty(head)
 }

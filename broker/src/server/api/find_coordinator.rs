@@ -1,11 +1,11 @@
-//! FindCoordinator (10), versions 0 to 6: the broker that coordinates a group.
+//! FindCoordinator (10), versions 0 to 6: the broker that coordinates a group or a transactional id.
 //!
 //! - 0: groups only; 1: transactional ids too; 4: many keys at once; 6: share groups.
 //! - The topic behind the coordinator is created by the first who asks.
 
-use super::Asked;
 use super::errors::INVALID_REQUEST;
 use super::group_wire::{code, text};
+use super::{Asked, txn_wire};
 use millrace_protocol::messages::find_coordinator_response::Coordinator;
 use millrace_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
 use millrace_protocol::{ErrorCode, StrBytes};
@@ -44,15 +44,15 @@ async fn find(asked: &Asked, key_type: i8, key: &StrBytes) -> Coordinator {
             .with_node_id(BrokerId(-1))
             .with_port(-1)
     };
-    match key_type {
-        GROUP => {}
-        TRANSACTION => return nowhere(ErrorCode::CoordinatorNotAvailable, "transactions are not served"),
+    let node = match key_type {
+        GROUP => asked.context.groups.coordinator_of(key).await.map_err(code),
+        TRANSACTION => asked.context.transactions.coordinator_of(key).await.map_err(txn_wire::code),
         SHARE => return nowhere(ErrorCode::InvalidRequest, ""),
         _ => return nowhere(ErrorCode::InvalidRequest, INVALID_REQUEST),
-    }
-    let node = match asked.context.groups.coordinator_of(key).await {
+    };
+    let node = match node {
         Ok(node) => node,
-        Err(error) => return nowhere(code(error), ""),
+        Err(error) => return nowhere(error, ""),
     };
     match asked.context.cluster.image().broker(node) {
         Some(broker) => Coordinator::default()

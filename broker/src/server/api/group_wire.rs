@@ -36,6 +36,8 @@ pub(super) const fn code(error: GroupError) -> ErrorCode {
         GroupError::InvalidRequest => ErrorCode::InvalidRequest,
         GroupError::UnsupportedVersion => ErrorCode::UnsupportedVersion,
         GroupError::WrongType => ErrorCode::GroupIdNotFound,
+        GroupError::ProducerFenced => ErrorCode::InvalidProducerEpoch,
+        GroupError::InvalidTransaction => ErrorCode::InvalidTxnState,
         GroupError::TooLarge => ErrorCode::UnknownServerError,
     }
 }

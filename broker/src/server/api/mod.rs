@@ -10,6 +10,8 @@
 //! and stands in the table as `typed!(heartbeat)`. Only Produce, Fetch and DescribeLogDirs take the [`Call`] itself and write their answers
 //! by hand.
 
+mod add_offsets_to_txn;
+mod add_partitions_to_txn;
 mod alter_configs;
 mod api_versions;
 mod config_change;
@@ -24,7 +26,10 @@ mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
+mod describe_producers;
 mod describe_topic_partitions;
+mod describe_transactions;
+mod end_txn;
 mod errors;
 mod fetch;
 mod find_coordinator;
@@ -37,6 +42,7 @@ mod leave_group;
 mod list_config_resources;
 mod list_groups;
 mod list_offsets;
+mod list_transactions;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
@@ -45,6 +51,9 @@ mod offset_for_leader_epoch;
 mod produce;
 mod sync_group;
 mod table;
+mod txn_offset_commit;
+mod txn_wire;
+mod write_txn_markers;
 
 pub use super::context::Context;
 pub use table::{Access, Api, Operation, Principal, Quota, Resource, TABLE};

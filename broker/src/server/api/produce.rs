@@ -3,22 +3,27 @@
 //! * acks 0 wants no answer: an error closes the connection, which is all that a client can notice. acks 1 and −1 are the same as
 //!   long as there is one replica.
 //! * From version 7 on batches may be compressed with zstd, 8 names the records at fault (KIP-467), 10 names the leader to
-//!   go to (KIP-951), 13 names topics by id.
+//!   go to (KIP-951), 12 makes partitions part of the producer's transaction (KIP-890), 13 names topics by id.
 //!
 //! The order of a partition's batches is fixed while this function runs. Where no stage and no flush is awaited the answer
 //! is there when it returns, without a task or a future.
 
+use super::txn_wire::{self, Patience};
 use super::{Context, errors, refuse};
-use crate::partition::{Append, AppendError, Appended, Origin, PartitionHandle, RecordRejection, TopicPartitions};
+use crate::coordinator::txn::{ProducerIdentity, TxnError, TxnPartition};
+use crate::partition::{
+    Admission, Append, AppendError, Appended, Claim, Guard, Origin, PartitionHandle, RecordRejection, TopicPartitions,
+};
 use crate::server::service::{Answer, Call, Outcome};
 use bytes::{Bytes, BytesMut};
 use futures::future::join_all;
-use millrace_model::{Batch, LeaderEpoch, NodeId, Offset, PartitionId, TopicId};
+use millrace_model::{Batch, LeaderEpoch, NodeId, Offset, PartitionId, ProducerEpoch, ProducerId, TopicId};
 use millrace_protocol::fetch_response::Endpoint;
 use millrace_protocol::messages::produce_request::TopicProduceData;
 use millrace_protocol::messages::{ProduceRequest, TopicName};
 use millrace_protocol::produce_response::{ProduceResponse, Produced};
 use millrace_protocol::{ErrorCode, decode};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// zstd's number among the codecs.
@@ -33,6 +38,24 @@ const TRANSACTIONAL: u8 = 0x10;
 enum Pending {
     Done(Result<Appended, Failure>),
     Waiting(Append, PartitionHandle),
+    /// A transaction's first batch here: its coordinator is asked before.
+    Unverified(Box<Unverified>),
+}
+
+struct Unverified {
+    batch: Batch,
+    guard: Guard,
+    handle: PartitionHandle,
+}
+
+impl Unverified {
+    /// Takes a guard for another question; the marker of the last transaction may have come since.
+    fn renew(&mut self) {
+        let header = self.batch.header();
+        if let Admission::Verify(guard) = self.handle.admission(header.producer_id, header.producer_epoch) {
+            self.guard = guard;
+        }
+    }
 }
 
 /// What is said of a batch that was not appended.
@@ -101,17 +124,13 @@ pub(super) fn handle(context: &Arc<Context>, call: Call) -> Answer {
     let has_id = request.transactional_id.is_some();
     let whole = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
     let whole = whole.filter_map(|data| data.records.as_deref()).find_map(|batch| whole_request(batch, has_id));
-    let general = if !matches!(request.acks, -1..=1) {
-        Some(Failure::new(ErrorCode::InvalidRequiredAcks, None))
-    } else if request.transactional_id.is_some() {
-        Some(Failure::new(ErrorCode::InvalidTxnState, Some("transactions are not served")))
-    } else {
-        None
-    };
+    let general =
+        if !matches!(request.acks, -1..=1) { Some(Failure::new(ErrorCode::InvalidRequiredAcks, None)) } else { None };
     let topics = request.topic_data.into_iter().map(|topic| match &whole {
-        None => append_topic(context, version, request.acks, topic, general.as_ref()),
+        None => append_topic(context, (version, request.acks, has_id), topic, general.as_ref()),
         Some(failure) => refuse_topic(topic, failure),
     });
+    let transaction = request.transactional_id.as_ref().map(|id| id.as_str());
     let asked = Asked {
         topics: topics.collect(),
         context: Arc::clone(context),
@@ -121,6 +140,14 @@ pub(super) fn handle(context: &Arc<Context>, call: Call) -> Answer {
         acks: request.acks,
     };
     let waits = |topic: &AskedTopic| topic.partitions.iter().any(|(_, it)| matches!(it, Pending::Waiting(..)));
+    let asks = |topic: &AskedTopic| topic.partitions.iter().any(|(_, it)| matches!(it, Pending::Unverified(_)));
+    if let Some(id) = transaction
+        && asked.topics.iter().any(asks)
+    {
+        // A batch behind this one would come to the log before it.
+        let id = id.to_owned();
+        return Answer::Alone(Box::pin(async move { finish_later(verify(asked, &id).await).await }));
+    }
     if asked.topics.iter().any(waits) {
         Answer::Later(Box::pin(finish_later(asked)))
     } else {
@@ -150,12 +177,11 @@ fn refuse_topic(data: TopicProduceData, failure: &Failure) -> AskedTopic {
 
 fn append_topic(
     context: &Context,
-    version: i16,
-    acks: i16,
+    asked: (i16, i16, bool),
     data: TopicProduceData,
     general: Option<&Failure>,
 ) -> AskedTopic {
-    let id = TopicId::new(data.topic_id);
+    let (id, (version, ..)) = (TopicId::new(data.topic_id), asked);
     let topic = if version >= 13 { context.partitions.topic(id) } else { context.partitions.topic_named(&data.name) };
     let partitions = data.partition_data.into_iter().map(|partition| {
         let index = PartitionId::new(partition.index);
@@ -163,7 +189,7 @@ fn append_topic(
             Some(failure) if topic.is_some() => {
                 Pending::Done(Err(Failure::new(failure.error, failure.message.as_deref())))
             }
-            _ => append(context, (version, acks), id, topic.as_deref(), index, partition.records),
+            _ => append(context, asked, id, topic.as_deref(), index, partition.records),
         };
         (index, pending)
     });
@@ -172,7 +198,7 @@ fn append_topic(
 
 fn append(
     context: &Context,
-    (version, acks): (i16, i16),
+    (version, acks, transactional): (i16, i16, bool),
     id: TopicId,
     topic: Option<&TopicPartitions>,
     index: PartitionId,
@@ -188,6 +214,14 @@ fn append(
     if acks == -1 && !enough_in_sync(context, handle) {
         let failure = Failure::new(ErrorCode::NotEnoughReplicas, None);
         return Pending::Done(Err(Failure { log_start: Some(handle.log_start()), ..failure }));
+    }
+    let header = batch.header();
+    // Without the transaction's name nobody can be asked; the partition refuses the batch where its transaction is not open.
+    if transactional
+        && header.attributes.is_transactional()
+        && let Admission::Verify(guard) = handle.admission(header.producer_id, header.producer_epoch)
+    {
+        return Pending::Unverified(Box::new(Unverified { batch, guard, handle: handle.clone() }));
     }
     match handle.append(batch, Origin::Client).now() {
         Ok(outcome) => Pending::Done(outcome.map_err(|error| Failure::of(error, handle.log_start()))),
@@ -243,11 +277,92 @@ fn only_batch(version: i16, mut records: Bytes) -> Result<Batch, Failure> {
         5.. => return Err(Failure::new(ErrorCode::UnknownServerError, None)),
         _ => {}
     }
-    // A request with a transactional id does not come this far yet.
-    if batch.header().attributes.is_transactional() {
-        return Err(Failure::new(ErrorCode::TransactionalIdAuthorizationFailed, None));
-    }
     Ok(batch)
+}
+
+/// Asks the coordinator about the partitions that the transaction has not written to yet, and appends where it agrees. From
+/// version 12 on asking makes them part of the transaction (KIP-890).
+async fn verify(mut asked: Asked, id: &str) -> Asked {
+    let (adds, context) = (asked.version >= 12, Arc::clone(&asked.context));
+    let patience = Patience::new(adds);
+    let verdicts = loop {
+        let verdicts = ask(&context, questions(&asked), id, adds).await;
+        let concurrent = verdicts.values().flatten().copied().find(|error| *error == TxnError::Concurrent);
+        if !patience.again(concurrent).await {
+            break verdicts;
+        }
+        for (_, pending) in asked.topics.iter_mut().flat_map(|topic| topic.partitions.iter_mut()) {
+            if let Pending::Unverified(it) = pending {
+                it.renew();
+            }
+        }
+    };
+    for (_, pending) in asked.topics.iter_mut().flat_map(|topic| topic.partitions.iter_mut()) {
+        let Pending::Unverified(it) = pending else { continue };
+        let key = (it.batch.header().producer_id, Arc::clone(it.handle.topic()), it.handle.index().get());
+        let verdict = verdicts.get(&key).copied().unwrap_or(Some(TxnError::Unknown));
+        *pending = verified(it, verdict, asked.version);
+    }
+    asked
+}
+
+/// The partitions that are not verified, by producer.
+fn questions(asked: &Asked) -> BTreeMap<(ProducerId, ProducerEpoch), BTreeSet<TxnPartition>> {
+    let unverified = asked.topics.iter().flat_map(|topic| &topic.partitions).filter_map(|(_, it)| match it {
+        Pending::Unverified(it) => Some(&**it),
+        _ => None,
+    });
+    let mut producers: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for it in unverified {
+        let header = it.batch.header();
+        let partitions = producers.entry((header.producer_id, header.producer_epoch)).or_default();
+        partitions.insert((Arc::clone(it.handle.topic()), it.handle.index().get()));
+    }
+    producers
+}
+
+/// What the coordinator says of each of them.
+async fn ask(
+    context: &Context,
+    questions: BTreeMap<(ProducerId, ProducerEpoch), BTreeSet<TxnPartition>>,
+    id: &str,
+    adds: bool,
+) -> BTreeMap<(ProducerId, Arc<str>, i32), Option<TxnError>> {
+    let mut verdicts = BTreeMap::new();
+    for ((producer, epoch), partitions) in questions {
+        let identity = ProducerIdentity { id: producer, epoch };
+        let said = txn_wire::admit(context, id, identity, partitions, adds).await;
+        verdicts.extend(said.into_iter().map(|((topic, index), verdict)| ((producer, topic, index), verdict)));
+    }
+    verdicts
+}
+
+fn verified(it: &Unverified, verdict: Option<TxnError>, version: i16) -> Pending {
+    if let Some(error) = verdict {
+        it.handle.abandon(it.batch.header().producer_id, it.guard);
+        return Pending::Done(Err(Failure::new(unverified(error, version), Some(&error.to_string()))));
+    }
+    let claim = Claim { guard: Some(it.guard), strict: false };
+    match it.handle.append_with(it.batch.clone(), Origin::Client, claim).now() {
+        Ok(outcome) => Pending::Done(outcome.map_err(|error| {
+            it.handle.abandon(it.batch.header().producer_id, it.guard);
+            Failure::of(error, it.handle.log_start())
+        })),
+        Err(append) => Pending::Waiting(append, it.handle.clone()),
+    }
+}
+
+/// The code of a batch whose transaction's coordinator did not agree. Producers try again on NOT_ENOUGH_REPLICAS, and do not
+/// look for another leader first.
+const fn unverified(error: TxnError, version: i16) -> ErrorCode {
+    match error {
+        TxnError::Fenced => ErrorCode::InvalidProducerEpoch,
+        TxnError::Concurrent | TxnError::Loading | TxnError::NotAvailable | TxnError::NotCoordinator => {
+            ErrorCode::NotEnoughReplicas
+        }
+        TxnError::Abortable if version < 11 => ErrorCode::InvalidTxnState,
+        error => txn_wire::code(error),
+    }
 }
 
 async fn finish_later(mut asked: Asked) -> Outcome {
@@ -307,7 +422,9 @@ fn partition(response: &mut ProduceResponse, index: PartitionId, outcome: &Pendi
             });
         }
         // Everything has been awaited by now.
-        Pending::Waiting(..) => response.partition(&Produced::error(index, ErrorCode::UnknownServerError)),
+        Pending::Waiting(..) | Pending::Unverified(_) => {
+            response.partition(&Produced::error(index, ErrorCode::UnknownServerError));
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! The table of served requests.
 
 use super::{
-    Call, Context, alter_configs, answer, api_versions, consumer_group_describe, consumer_group_heartbeat,
-    create_partitions, create_topics, delete_groups, delete_records, delete_topics, describe_cluster, describe_configs,
-    describe_groups, describe_log_dirs, describe_topic_partitions, fetch, find_coordinator, heartbeat,
+    Call, Context, add_offsets_to_txn, add_partitions_to_txn, alter_configs, answer, api_versions,
+    consumer_group_describe, consumer_group_heartbeat, create_partitions, create_topics, delete_groups, delete_records,
+    delete_topics, describe_cluster, describe_configs, describe_groups, describe_log_dirs, describe_producers,
+    describe_topic_partitions, describe_transactions, end_txn, fetch, find_coordinator, heartbeat,
     incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources, list_groups,
-    list_offsets, metadata, offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch, produce, sync_group,
+    list_offsets, list_transactions, metadata, offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch,
+    produce, sync_group, txn_offset_commit, write_txn_markers,
 };
 use crate::server::service::Answer;
 use millrace_protocol::ApiKey;
@@ -29,6 +31,8 @@ pub enum Resource {
     Topic,
     /// Each group that the request names.
     Group,
+    /// The transactional id that the request names.
+    TransactionalId,
     /// The topic, the group or the broker that a config belongs to.
     Config,
 }
@@ -133,6 +137,11 @@ pub const TABLE: &[Api] = &[
     api(ApiKey::DeleteTopics, Authenticated, Needs(Operation::Delete, Resource::Topic), Quota::ControllerMutation, typed!(delete_topics)),
     api(ApiKey::DeleteRecords, Authenticated, Needs(Operation::Delete, Resource::Topic), Quota::Request, typed!(delete_records)),
     api(ApiKey::InitProducerId, Authenticated, Needs(Operation::IdempotentWrite, Resource::Cluster), Quota::Request, typed!(init_producer_id)),
+    api(ApiKey::AddPartitionsToTxn, Authenticated, Needs(Operation::Write, Resource::TransactionalId), Quota::Request, typed!(add_partitions_to_txn)),
+    api(ApiKey::AddOffsetsToTxn, Authenticated, Needs(Operation::Write, Resource::TransactionalId), Quota::Request, typed!(add_offsets_to_txn)),
+    api(ApiKey::EndTxn, Authenticated, Needs(Operation::Write, Resource::TransactionalId), Quota::Request, typed!(end_txn)),
+    api(ApiKey::WriteTxnMarkers, Authenticated, Needs(Operation::Alter, Resource::Cluster), Quota::Request, typed!(write_txn_markers)),
+    api(ApiKey::TxnOffsetCommit, Authenticated, Needs(Operation::Write, Resource::TransactionalId), Quota::Request, typed!(txn_offset_commit)),
     api(ApiKey::OffsetForLeaderEpoch, Authenticated, Needs(Operation::Describe, Resource::Topic), Quota::Request, typed!(offset_for_leader_epoch)),
     api(ApiKey::DescribeConfigs, Authenticated, Needs(Operation::DescribeConfigs, Resource::Config), Quota::Request, typed!(describe_configs)),
     api(ApiKey::AlterConfigs, Authenticated, Needs(Operation::AlterConfigs, Resource::Config), Quota::Request, typed!(alter_configs)),
@@ -145,5 +154,8 @@ pub const TABLE: &[Api] = &[
     api(ApiKey::ConsumerGroupHeartbeat, Authenticated, Needs(Operation::Read, Resource::Group), Quota::Request, typed!(consumer_group_heartbeat)),
     api(ApiKey::ConsumerGroupDescribe, Authenticated, Needs(Operation::Describe, Resource::Group), Quota::Request, typed!(consumer_group_describe)),
     api(ApiKey::ListConfigResources, Authenticated, Needs(Operation::DescribeConfigs, Resource::Cluster), Quota::Request, typed!(list_config_resources)),
+    api(ApiKey::DescribeProducers, Authenticated, Needs(Operation::Read, Resource::Topic), Quota::Request, typed!(describe_producers)),
+    api(ApiKey::DescribeTransactions, Authenticated, Needs(Operation::Describe, Resource::TransactionalId), Quota::Request, typed!(describe_transactions)),
+    api(ApiKey::ListTransactions, Authenticated, Needs(Operation::Describe, Resource::TransactionalId), Quota::Request, typed!(list_transactions)),
     api(ApiKey::DescribeTopicPartitions, Authenticated, Needs(Operation::Describe, Resource::Topic), Quota::Request, typed!(describe_topic_partitions)),
 ];

@@ -6,3 +6,4 @@ mod hostile;
 mod node;
 mod records;
 mod requests;
+mod transactions;

@@ -4,6 +4,8 @@ use crate::cluster::{Cluster, ClusterOptions, Seams};
 use crate::config::kafka_keys::{BrokerKeys, BrokerSettings, TopicSettings};
 use crate::coordinator::group::GroupOptions;
 use crate::coordinator::groups::{GroupContext, GroupCoordinator};
+use crate::coordinator::transactions::{TxnContext, TxnCoordinator};
+use crate::coordinator::txn::TxnOptions;
 use crate::partition::{self, BatchStage, Partitions, StageProvider};
 use crate::peer::Peer;
 use crate::server::net::Tcp;
@@ -108,6 +110,16 @@ async fn context(dir: &std::path::Path, address: SocketAddr, keys: &[(&str, &str
         random: random.clone(),
         offload: offload.clone(),
     });
+    let transactions = TxnCoordinator::start(TxnContext {
+        options: TxnOptions { log_partitions: 3, ..TxnOptions::default() },
+        node: NODE,
+        cluster: cluster.clone(),
+        partitions: partitions.clone(),
+        groups: groups.clone(),
+        clock: clock.clone(),
+        random: random.clone(),
+        offload: offload.clone(),
+    });
     let (follower, mut images) = (partitions.clone(), cluster.watch());
     tokio::spawn(async move {
         loop {
@@ -123,6 +135,7 @@ async fn context(dir: &std::path::Path, address: SocketAddr, keys: &[(&str, &str
         cluster,
         partitions,
         groups,
+        transactions,
         keys,
         settings,
         facts: BTreeMap::from([("node.id", NODE.to_string())]),

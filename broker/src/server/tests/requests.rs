@@ -535,11 +535,11 @@ async fn epochs_end_where_the_log_ends_in_every_version() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn producer_ids_are_given_in_every_version_and_not_to_transactions() {
+async fn producer_ids_are_given_in_every_version_and_to_transactions_by_their_coordinator() {
     let node = Node::start().await;
     let mut client = node.client().await;
     for version in 0..=5 {
-        for (transactional, expected) in [(None, 0), (Some("t"), ErrorCode::InvalidRequest.code())] {
+        for (transactional, expected) in [(None, 0), (Some("t"), ErrorCode::NotCoordinator.code())] {
             let id = transactional.map(|id: &'static str| TransactionalId(StrBytes::from_static_str(id)));
             let request = InitProducerIdRequest::default().with_transactional_id(id);
             let sent = client.send_version(version, &request).await.unwrap();

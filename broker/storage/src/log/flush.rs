@@ -20,6 +20,7 @@ pub struct FlushTask {
     shared: Arc<Shared>,
     sealed: Vec<Arc<Segment>>,
     active: Option<(Arc<dyn DiskFile>, PathBuf)>,
+    aborted: Option<Arc<Segment>>,
     epochs: Option<String>,
     dir: bool,
     upto: Offset,
@@ -43,7 +44,7 @@ impl FlushTask {
 
     fn sync(&self) -> Result<(), StorageError> {
         for segment in &self.sealed {
-            for kind in Kind::ALL {
+            for kind in Kind::ALL.into_iter().chain([Kind::Aborted]) {
                 let path = segment.path(kind);
                 match self.shared.dir.disk.open(&path, Open::Write) {
                     Ok(file) => file.sync_data().map_err(StorageError::io("sync", path))?,
@@ -56,6 +57,14 @@ impl FlushTask {
         }
         if let Some((file, path)) = &self.active {
             file.sync_data().map_err(StorageError::io("sync", path))?;
+        }
+        if let Some(segment) = self.aborted.as_ref().filter(|segment| segment.aborted_entries() != Some(0)) {
+            let path = segment.path(Kind::Aborted);
+            match self.shared.dir.disk.open(&path, Open::Write) {
+                Ok(file) => file.sync_data().map_err(StorageError::io("sync", path))?,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(StorageError::io("open", path)(error)),
+            }
         }
         if let Some(text) = &self.epochs {
             let path = self.shared.dir.path.join(EPOCHS_FILE);
@@ -82,6 +91,7 @@ impl Log {
             shared: Arc::clone(&self.shared),
             sealed: self.unsynced.clone(),
             active: self.active.file.clone().map(|file| (file, self.active.segment.path(Kind::Log))),
+            aborted: std::mem::take(&mut self.aborted_unsynced).then(|| Arc::clone(&self.active.segment)),
             epochs,
             dir: std::mem::take(&mut self.dir_unsynced),
             upto: self.end,

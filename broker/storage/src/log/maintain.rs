@@ -230,7 +230,7 @@ impl Log {
         self.show_epochs();
         // One that stayed would speak of records that are gone, once the log has grown past it again.
         self.remove_snapshots(|offset| offset > end)?;
-        self.load_producers()?;
+        self.load_producers(true)?;
         self.snapshot()
     }
 

@@ -23,9 +23,11 @@ use crate::producers::{ProducerFacts, Producers, SequenceCheck};
 use crate::reader::{LogReader, Shared};
 use crate::segment::{INDEX_ENTRY, IndexBuilder, Kind, Segment, TIME_ENTRY};
 use crate::tail::Border;
+use crate::transactions::AbortedTransaction;
 use crate::walk::{HEADER_ONLY, Step, Walk};
 use crate::{LogConfig, ProducerError, StorageError};
 use millrace_model::batch::ASSIGNED_LEN;
+use millrace_model::control::Marker;
 use millrace_model::{Batch, BatchError, BatchHeader, Clock, LeaderEpoch, Offset, Timestamp};
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -105,6 +107,8 @@ pub struct Log {
     recovery_point: Offset,
     /// Sealed segments of which a file may be unsynced.
     unsynced: Vec<Arc<Segment>>,
+    /// The active segment's index of aborted transactions may be unsynced.
+    aborted_unsynced: bool,
     /// Names came or went since the directory was synced.
     dir_unsynced: bool,
     /// Renamed files and when they are due to go.
@@ -152,6 +156,21 @@ impl Log {
         self.producers.check(header)
     }
 
+    /// Holds a batch of a coordinator's, part of a transaction or the end of one, against what its producer wrote before.
+    /// A `strict` marker has an epoch that no record of its producer has yet (KIP-890).
+    ///
+    /// # Errors
+    /// Where the producer, or the coordinator, is fenced.
+    pub fn check_coordinators(&self, batch: &Batch, strict: bool) -> Result<(), ProducerError> {
+        self.producers.check_coordinators(batch.header(), marker(batch).as_ref(), strict)
+    }
+
+    /// The first offset that belongs to a transaction that is open, or whose marker is not before `committed`. What lies
+    /// before is decided.
+    pub fn first_unstable(&mut self, committed: Offset) -> Option<Offset> {
+        self.producers.first_unstable(committed)
+    }
+
     /// The producers that the log remembers.
     pub fn producers(&self) -> impl Iterator<Item = ProducerFacts> {
         self.producers.facts()
@@ -187,7 +206,8 @@ impl Log {
         }
         self.begin_epoch(epoch);
         let rolled = self.must_roll(bytes, largest, last_offset);
-        if bytes > self.config.segment_bytes.into() || last_offset.since(base_offset) > i32::MAX.into() {
+        let has_markers = batches.len() > 1 && batches.iter().any(|batch| batch.header().attributes.is_control());
+        if has_markers || bytes > self.config.segment_bytes.into() || last_offset.since(base_offset) > i32::MAX.into() {
             self.append_piecewise(batches)?;
         } else {
             if rolled {
@@ -199,7 +219,8 @@ impl Log {
         Ok(Appended { base_offset, last_offset, bytes, rolled })
     }
 
-    /// Batches that do not fit into one segment together go batch by batch; a failure takes all of them back.
+    /// Batches that do not fit into one segment together go batch by batch, and so do those with a marker among them, whose
+    /// meaning depends on what stands before it; a failure takes all of them back.
     fn append_piecewise(&mut self, batches: &[Batch]) -> Result<(), StorageError> {
         let before = self.end;
         let segment_bytes = self.config.segment_bytes.into();
@@ -226,6 +247,11 @@ impl Log {
     fn write(&mut self, batches: &[Batch], bytes: u64) -> Result<(), StorageError> {
         let epoch = self.epochs.latest();
         let file = self.active_file()?;
+        let marker = batches.first().and_then(marker);
+        let aborted = marker.as_ref().and_then(|marker| self.producers.aborted_by(marker, self.end));
+        if let Some(aborted) = &aborted {
+            self.write_aborted(aborted)?;
+        }
         let position = self.active.size;
         let written = if batches.len() <= ON_STACK {
             let mut assigned = [[0; ASSIGNED_LEN]; ON_STACK];
@@ -240,9 +266,12 @@ impl Log {
         };
         if let Err(error) = written {
             self.cut_failed_write(&*file);
+            if aborted.is_some() {
+                self.cut_aborted();
+            }
             return Err(StorageError::io("write", self.active.segment.path(Kind::Log))(error));
         }
-        self.note_written(batches);
+        self.note_written(batches, marker.as_ref());
         self.active.since_index += bytes;
         self.since_snapshot += bytes;
         self.batches_since_snapshot =
@@ -256,13 +285,13 @@ impl Log {
         Ok(())
     }
 
-    fn note_written(&mut self, batches: &[Batch]) {
+    fn note_written(&mut self, batches: &[Batch], marker: Option<&Marker>) {
         let active = &mut self.active;
         for batch in batches {
             let header = batch.header();
             active.index.batch(header, self.end, active.size);
             active.first_timestamp.get_or_insert(header.max_timestamp);
-            self.producers.update(header, self.end);
+            self.producers.update(header, self.end, marker);
             self.end = self.end.plus(header.last_offset_delta.into()).next();
             active.size += batch.bytes().len() as u64;
             active.segment.set_size(active.size);
@@ -275,6 +304,21 @@ impl Log {
         if let Err(error) = file.set_len(self.active.size) {
             let path = self.active.segment.path(Kind::Log);
             tracing::error!(path = %path.display(), %error, "a failed write cannot be cut off: the log takes no more writes");
+            self.fail();
+        }
+    }
+
+    fn write_aborted(&mut self, aborted: &AbortedTransaction) -> Result<(), StorageError> {
+        self.dir_unsynced |= self.active.segment.aborted_entries().is_none_or(|entries| entries == 0);
+        self.aborted_unsynced = true;
+        self.active.segment.push_aborted(aborted).inspect_err(|_| self.cut_aborted())
+    }
+
+    /// Takes back the entry of a marker that did not get into the log.
+    fn cut_aborted(&self) {
+        if let Err(error) = self.active.segment.trim_aborted(self.end, &self.shared.cache) {
+            let path = self.active.segment.path(Kind::Aborted);
+            tracing::error!(path = %path.display(), %error, "an entry cannot be cut off: the log takes no more writes");
             self.fail();
         }
     }
@@ -393,6 +437,12 @@ impl Log {
         self.epochs_unsynced = true;
         self.shared.epochs.store(Arc::new(self.epochs.clone()));
     }
+}
+
+/// What a control batch says; nothing for any other, nor for one that is no transaction marker.
+fn marker(batch: &Batch) -> Option<Marker> {
+    let header = batch.header();
+    header.attributes.is_control().then(|| Marker::read(header, &batch.records_section())).flatten()
 }
 
 /// Lays out batches for one vectored write: the bytes that the broker assigns, then the rest as it came.

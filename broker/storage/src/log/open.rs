@@ -8,7 +8,7 @@
 
 use super::{Active, INDEX_WAITING, Log};
 use crate::epochs::Epochs;
-use crate::io::{Disk, Open};
+use crate::io::{Disk, DiskFile, Open};
 use crate::log::flush::EPOCHS_FILE;
 use crate::producers::Producers;
 use crate::reader::Shared;
@@ -16,13 +16,16 @@ use crate::segment::{
     Dir, FileCache, INDEX_ENTRY, IndexBuilder, Kind, MaxTimestamp, Segment, TIME_ENTRY, parse_index, parse_time,
 };
 use crate::tail::{Border, Tail};
+use crate::transactions::AbortedTransaction;
 use crate::walk::{SCAN, Step, Walk};
 use crate::{LogConfig, StorageError};
 use arc_swap::ArcSwap;
-use millrace_model::{Clock, Offset, Timestamp};
+use millrace_model::batch::HEADER_LEN;
+use millrace_model::control::Marker;
+use millrace_model::{BatchHeader, Clock, Offset, Timestamp};
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
 
@@ -165,6 +168,7 @@ impl Log {
             snapshots: Vec::new(),
             recovery_point: start,
             unsynced: Vec::new(),
+            aborted_unsynced: false,
             dir_unsynced: false,
             deleted: VecDeque::new(),
             recovered: Recovered::default(),
@@ -211,13 +215,14 @@ impl Log {
             // The process that died may have left any of it unsynced.
             self.note_unsynced();
             self.dir_unsynced = true;
+            self.aborted_unsynced = true;
             self.epochs_unsynced = true;
         }
         self.load_epochs()?;
         let end = self.end;
         let known_until = if believed { end } else { self.recovery_point };
         self.remove_snapshots(|offset| offset > known_until)?;
-        self.load_producers()?;
+        self.load_producers(believed)?;
         if self.epochs.cut_end(end) {
             self.show_epochs();
         }
@@ -268,7 +273,7 @@ impl Log {
                     self.recovered.cut_bytes += later.size();
                     let path = later.path(Kind::Log);
                     tracing::warn!(path = %path.display(), "segment does not fit behind the one before it and is removed");
-                    for kind in Kind::ALL {
+                    for kind in Kind::ALL.into_iter().chain([Kind::Aborted]) {
                         match disk.remove_file(&later.path(kind)) {
                             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                                 return Err(StorageError::io("remove", later.path(kind))(error));
@@ -423,7 +428,8 @@ impl Log {
 
     /// Reads the newest snapshot that is whole, then goes through the headers of what came after it, for producers and leader epochs; through
     /// all of them where no epochs are known from before.
-    pub(super) fn load_producers(&mut self) -> Result<(), StorageError> {
+    /// Where the files are not `believed`, the indexes of aborted transactions are built anew from there on.
+    pub(super) fn load_producers(&mut self, believed: bool) -> Result<(), StorageError> {
         self.producers = Producers::default();
         let mut from = None;
         while let Some(&offset) = self.snapshots.last() {
@@ -444,6 +450,11 @@ impl Log {
         let segments = self.shared.segments.load_full();
         let first = segments.first().map_or(self.end, |segment| segment.base);
         let from = from.unwrap_or(first);
+        let believed = if believed { self.end } else { from };
+        let skip = segments.partition_point(|segment| segment.base <= believed).saturating_sub(1);
+        for segment in segments.iter().skip(skip) {
+            segment.trim_aborted(believed, &self.shared.cache)?;
+        }
         // The epochs were written before the snapshot was; what they say of later offsets may have been cut off since.
         let before = self.epochs.clone();
         self.epochs.cut_end(from);
@@ -454,6 +465,19 @@ impl Log {
         }
         if self.epochs != before {
             self.show_epochs();
+        }
+        Ok(())
+    }
+
+    fn restore_aborted(&mut self, segment: &Arc<Segment>, entry: &AbortedTransaction) -> Result<(), StorageError> {
+        if segment.has_aborted(entry.last_offset, &self.shared.cache)? {
+            return Ok(());
+        }
+        segment.push_aborted(entry)?;
+        if segment.base == self.active.base() {
+            self.aborted_unsynced = true;
+        } else if self.unsynced.iter().all(|other| other.base != segment.base) {
+            self.unsynced.push(Arc::clone(segment));
         }
         Ok(())
     }
@@ -474,7 +498,12 @@ impl Log {
                 Step::Batch(header) => {
                     self.epochs.assign(header.leader_epoch, header.base_offset);
                     if header.base_offset >= from {
-                        self.producers.update(&header, header.base_offset);
+                        let marker = read_marker(&header, &*file, &path, position)?;
+                        let aborted = marker.as_ref().and_then(|it| self.producers.aborted_by(it, header.base_offset));
+                        if let Some(aborted) = aborted {
+                            self.restore_aborted(segment, &aborted)?;
+                        }
+                        self.producers.update(&header, header.base_offset, marker.as_ref());
                     }
                 }
                 Step::End => return Ok(()),
@@ -482,4 +511,21 @@ impl Log {
             }
         }
     }
+}
+
+/// What a control batch at a position says.
+fn read_marker(
+    header: &BatchHeader,
+    file: &dyn DiskFile,
+    path: &Path,
+    position: u64,
+) -> Result<Option<Marker>, StorageError> {
+    // A transaction marker has 78 bytes; another control record is none of ours.
+    const LONGEST: usize = 4096;
+    if !header.attributes.is_control() || header.total_len() > LONGEST {
+        return Ok(None);
+    }
+    let mut batch = vec![0; header.total_len()];
+    let read = file.read_at(position, &mut batch).map_err(StorageError::io("read", path))?;
+    Ok(Marker::read(header, batch.get(HEADER_LEN..read).unwrap_or_default()))
 }

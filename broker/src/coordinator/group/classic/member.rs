@@ -3,9 +3,7 @@
 use crate::coordinator::group::types::Protocol;
 use bytes::Bytes;
 
-/// A request that waits for its answer; the runtime knows whose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Token(pub u64);
+pub use crate::coordinator::runtime::machine::Token;
 
 /// Where a group stands between two generations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

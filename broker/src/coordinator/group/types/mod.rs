@@ -98,6 +98,12 @@ pub enum GroupError {
     /// The group is of another type than the request is for.
     #[error("the group is of another type")]
     WrongType,
+    /// A newer epoch of the producer has written.
+    #[error("a newer epoch of the producer has written")]
+    ProducerFenced,
+    /// The producer has no transaction open that the group is part of.
+    #[error("the producer has no transaction open that the group is part of")]
+    InvalidTransaction,
     /// The records are too large for the log.
     #[error("the group's state does not fit into a batch")]
     TooLarge,

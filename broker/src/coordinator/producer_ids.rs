@@ -10,13 +10,16 @@ const BLOCK: u32 = 1000;
 
 /// The rest of the block that this node has. What is left of it when the node ends is never given out.
 #[derive(Debug, Default)]
-pub(super) struct ProducerIdBlocks {
+pub struct ProducerIdBlocks {
     rest: Mutex<(i64, i64)>,
 }
 
 impl ProducerIdBlocks {
     /// An id that nobody was given before.
-    pub(super) async fn next(&self, cluster: &ClusterHandle) -> Result<ProducerId, ProposeError> {
+    ///
+    /// # Errors
+    /// Why the cluster gave no block.
+    pub async fn next(&self, cluster: &ClusterHandle) -> Result<ProducerId, ProposeError> {
         let mut rest = self.rest.lock().await;
         if rest.0 >= rest.1
             && let Response::ProducerIds(block) = cluster.propose(Command::AllocateProducerIds { count: BLOCK }).await?

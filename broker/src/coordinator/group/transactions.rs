@@ -1,0 +1,69 @@
+//! Offsets that are committed as part of a producer's transaction, and the transaction's end.
+//!
+//! They wait beside the group's offsets until the marker comes; readers that ask for stable offsets are told so meanwhile.
+
+use super::classic::Token;
+use super::machine::{Action, GroupMachine, Kind, Now, Pending, Reply, Step};
+use super::types::{GroupError, OffsetCommit};
+use crate::coordinator::runtime::machine::Envelope;
+use crate::partition::Guard;
+use millrace_model::control::Marker;
+use millrace_model::{ProducerEpoch, ProducerId};
+
+/// Offsets to be stored once a transaction commits.
+#[derive(Clone, Debug)]
+pub struct TxnOffsetCommit {
+    /// The offsets.
+    pub commit: OffsetCommit,
+    /// The producer.
+    pub producer_id: ProducerId,
+    /// Its epoch.
+    pub producer_epoch: ProducerEpoch,
+    /// That the transaction's coordinator has agreed, where it was asked.
+    pub guard: Option<Guard>,
+}
+
+/// A transaction that has offsets here ends.
+#[derive(Clone, Copy, Debug)]
+pub struct EndOfTransaction {
+    /// What is written.
+    pub marker: Marker,
+    /// The marker's epoch is newer than that of all records of the transaction.
+    pub strict: bool,
+}
+
+impl GroupMachine {
+    pub(super) fn commit_in_transaction(&mut self, token: Token, ask: TxnOffsetCommit, now: Now) -> Step {
+        let TxnOffsetCommit { commit, producer_id, producer_epoch, guard } = ask;
+        if let Err(error) = self.validate_transactional(&commit) {
+            return Step::reply(token, Reply::Commit(Err(error)));
+        }
+        let mut step = self.offset_records(token, commit, now);
+        if let Some(pending) = &mut step.pending {
+            pending.envelope = Envelope::Transaction { id: producer_id, epoch: producer_epoch, guard };
+            pending.set_action(Action::ApplyInTransaction { producer: producer_id });
+        }
+        step
+    }
+
+    /// A producer that does not say on whose behalf it commits is believed.
+    fn validate_transactional(&self, commit: &OffsetCommit) -> Result<(), GroupError> {
+        let (member, instance) = (commit.member_id.as_str(), commit.instance_id.as_deref());
+        match self.groups.get(&commit.group).map(|group| &group.kind) {
+            Some(Kind::Classic(group)) => group.validate_commit(member, instance, commit.generation, true),
+            Some(Kind::Consumer(group)) => {
+                group.validate_commit(member, instance, commit.generation, true, false).map(|_member| ())
+            }
+            None if commit.generation < 0 => Ok(()),
+            None => Err(GroupError::IllegalGeneration),
+        }
+    }
+
+    pub(super) fn transaction_ends(token: Token, end: EndOfTransaction) -> Step {
+        let EndOfTransaction { marker, strict } = end;
+        let action = Action::EndTransaction { producer: marker.producer_id, committed: marker.committed };
+        let mut pending = Pending::new(Vec::new(), vec![(token, Reply::EndTransaction(Ok(())))], action);
+        pending.envelope = Envelope::Marker { marker, strict };
+        Step { replies: Vec::new(), pending: Some(pending) }
+    }
+}

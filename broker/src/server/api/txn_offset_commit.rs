@@ -1,0 +1,131 @@
+//! TxnOffsetCommit (28), versions 0 to 5: stores offsets that count once the producer's transaction commits.
+//!
+//! - 2: leader epochs; 3: the member on whose behalf (KIP-447); 4: TRANSACTION_ABORTABLE; 5: the group's partition becomes
+//!   part of the transaction by this request (KIP-890). Before that its coordinator is asked whether it is.
+
+use super::group_wire::{number, optional};
+use super::txn_wire::{Patience, admit, code, producer};
+use super::{Asked, group_wire};
+use crate::coordinator::group::transactions::TxnOffsetCommit;
+use crate::coordinator::group::{CommitPartition, CommitTopic, OffsetCommit};
+use crate::coordinator::txn::TxnError;
+use crate::partition::{Admission, Guard, PartitionHandle};
+use millrace_model::{LeaderEpoch, Offset, PartitionId, TopicId};
+use millrace_protocol::ErrorCode;
+use millrace_protocol::messages::txn_offset_commit_response::{
+    TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
+};
+use millrace_protocol::messages::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
+use std::collections::BTreeMap;
+
+/// The code of each partition, by the topic's place in the request and the partition's number.
+type Codes = BTreeMap<(usize, i32), i16>;
+
+pub(super) async fn handle(asked: Asked, request: TxnOffsetCommitRequest) -> TxnOffsetCommitResponse {
+    let image = asked.context.cluster.image();
+    let mut codes = Codes::new();
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for (place, topic) in request.topics.iter().enumerate() {
+        let facts = image.topic(topic.name.as_str());
+        let mut known = Vec::with_capacity(topic.partitions.len());
+        for partition in &topic.partitions {
+            let index = partition.partition_index;
+            if facts.and_then(|topic| topic.partition(PartitionId::new(index))).is_none() {
+                codes.insert((place, index), ErrorCode::UnknownTopicOrPartition.code());
+                continue;
+            }
+            known.push(CommitPartition {
+                partition: index,
+                offset: Offset::new(partition.committed_offset),
+                leader_epoch: LeaderEpoch::new(partition.committed_leader_epoch),
+                metadata: optional(partition.committed_metadata.as_ref()),
+            });
+        }
+        let id = facts.map_or(TopicId::NIL, |topic| topic.id);
+        topics.push((place, CommitTopic { name: topic.name.as_str().into(), id, partitions: known }));
+    }
+    topics.retain(|(_, topic)| !topic.partitions.is_empty());
+    if !topics.is_empty() {
+        store(&asked, &request, topics, &mut codes).await;
+    }
+    let topics = request.topics.iter().enumerate().map(|(place, topic)| {
+        let partitions = topic.partitions.iter().map(|partition| {
+            let index = partition.partition_index;
+            let code = codes.get(&(place, index)).copied().unwrap_or(ErrorCode::UnknownServerError.code());
+            TxnOffsetCommitResponsePartition::default().with_partition_index(index).with_error_code(code)
+        });
+        let response = TxnOffsetCommitResponseTopic::default().with_name(topic.name.clone());
+        response.with_partitions(partitions.collect())
+    });
+    TxnOffsetCommitResponse::default().with_topics(topics.collect())
+}
+
+async fn store(asked: &Asked, request: &TxnOffsetCommitRequest, topics: Vec<(usize, CommitTopic)>, codes: &mut Codes) {
+    let (places, topics): (Vec<_>, Vec<_>) = topics.into_iter().unzip();
+    let refuse = |codes: &mut Codes, error: ErrorCode| {
+        for (place, topic) in places.iter().zip(&topics) {
+            codes.extend(topic.partitions.iter().map(|partition| ((*place, partition.partition), error.code())));
+        }
+    };
+    let guard = match admission(asked, request).await {
+        Ok(guard) => guard,
+        Err(error) => return refuse(codes, error),
+    };
+    let commit = OffsetCommit {
+        group: request.group_id.as_str().into(),
+        generation: request.generation_id,
+        member_id: request.member_id.as_str().to_owned(),
+        instance_id: optional(request.group_instance_id.as_ref()),
+        retention_time_ms: -1,
+        knows_group_id_not_found: false,
+        topics: topics.clone(),
+    };
+    let producer = producer(request.producer_id.0, request.producer_epoch);
+    let commit = TxnOffsetCommit { commit, producer_id: producer.id, producer_epoch: producer.epoch, guard };
+    match asked.context.groups.commit_in_transaction(commit).await {
+        Ok(stored) => {
+            for (place, topic) in places.iter().zip(stored) {
+                let each = topic.partitions.into_iter().map(|(index, error)| ((*place, index), number(error)));
+                codes.extend(each);
+            }
+        }
+        Err(error) => refuse(codes, group_wire::code(error)),
+    }
+}
+
+/// Whether the partition that keeps the group is part of the transaction.
+async fn admission(asked: &Asked, request: &TxnOffsetCommitRequest) -> Result<Option<Guard>, ErrorCode> {
+    let partition = asked.context.groups.partition_for(&request.group_id).await.map_err(group_wire::code)?;
+    let producer = producer(request.producer_id.0, request.producer_epoch);
+    let patience = Patience::new(asked.version >= 5);
+    loop {
+        let guard = match partition.admission(producer.id, producer.epoch) {
+            Admission::Open => return Ok(None),
+            Admission::Verify(guard) => guard,
+        };
+        let Some(error) = ask(asked, request, &partition).await else { return Ok(Some(guard)) };
+        partition.abandon(producer.id, guard);
+        if !patience.again(Some(error)).await {
+            return Err(refusal(error, asked.version));
+        }
+    }
+}
+
+async fn ask(asked: &Asked, request: &TxnOffsetCommitRequest, partition: &PartitionHandle) -> Option<TxnError> {
+    let partitions = [(std::sync::Arc::clone(partition.topic()), partition.index().get())].into();
+    let producer = producer(request.producer_id.0, request.producer_epoch);
+    let adds = asked.version >= 5;
+    let verdicts = admit(&asked.context, &request.transactional_id, producer, partitions, adds).await;
+    verdicts.into_values().flatten().next()
+}
+
+fn refusal(error: TxnError, version: i16) -> ErrorCode {
+    match error {
+        TxnError::Fenced => ErrorCode::InvalidProducerEpoch,
+        TxnError::Abortable if version < 4 => ErrorCode::InvalidTxnState,
+        // What older clients do not know how to take.
+        TxnError::Concurrent if version < 5 => ErrorCode::CoordinatorLoadInProgress,
+        TxnError::NotCoordinator => ErrorCode::CoordinatorLoadInProgress,
+        error => code(error),
+    }
+}
