@@ -96,7 +96,8 @@ fn one(
     operations: i32,
     failed: &BTreeMap<String, ErrorCode>,
 ) -> MetadataResponseTopic {
-    let Some(name) = name else {
+    // Who asks by id may leave the name empty instead of null, as Java's consumers do.
+    let Some(name) = name.filter(|_| id.is_nil()) else {
         return match image.topic_by_id(TopicId::new(id)) {
             Some(topic) => describe(image, topic, operations),
             None => MetadataResponseTopic::default()
