@@ -27,3 +27,4 @@ mod probe;
 mod restart;
 mod stock;
 mod times;
+mod transactions;

@@ -32,7 +32,7 @@ fn is_segment(path: &Path, extensions: &[&str]) -> bool {
 /// What the tool found in all segments of a topic.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// `.log`, `.index`, `.timeindex` and `.snapshot` files read.
+    /// `.log`, `.index`, `.timeindex`, `.txnindex` and `.snapshot` files read.
     pub files: usize,
     /// Batches, every one with a valid checksum.
     pub batches: usize,
@@ -49,7 +49,7 @@ pub fn check(data_dir: &Path, topic: &str) -> Option<Verdict> {
         dir.rsplit_once('-').is_some_and(|(name, _)| name.starts_with(topic))
     };
     let all: Vec<PathBuf> =
-        files(data_dir, &["log", "index", "timeindex", "snapshot"]).into_iter().filter(ours).collect();
+        files(data_dir, &["log", "index", "timeindex", "txnindex", "snapshot"]).into_iter().filter(ours).collect();
     assert!(!all.is_empty(), "no segments of {topic} in {}", data_dir.display());
     let mut verdict = Verdict { files: all.len(), ..Verdict::default() };
     // An argument list has a limit, and one unreadable file should be found among few.

@@ -16,15 +16,15 @@ use millrace_protocol::messages::{
 use std::time::Duration;
 use turmoil::net::TcpStream;
 
-const TOPIC: &str = "cards";
+pub const TOPIC: &str = "cards";
 const BATCHES: u64 = 300;
 const PRODUCE: i16 = 11;
 const FETCH: i16 = 12;
 /// As long as a request may take; a killed broker's connections do not always say that they are dead.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-type Outcome<T> = Result<T, String>;
-type Connection = Peer<TcpStream>;
+pub type Outcome<T> = Result<T, String>;
+pub type Connection = Peer<TcpStream>;
 
 /// What was acked: the offset of each record, by its number.
 #[derive(Default)]
@@ -80,7 +80,7 @@ pub async fn produce_and_check(broker: (&str, u16), random: &Seeded, history: &H
 }
 
 /// Connects, however often it takes.
-async fn connect(broker: (&str, u16)) -> Connection {
+pub async fn connect(broker: (&str, u16)) -> Connection {
     loop {
         let attempt = async {
             let stream = TcpStream::connect(broker).await.map_err(|error| error.to_string())?;
@@ -93,7 +93,7 @@ async fn connect(broker: (&str, u16)) -> Connection {
     }
 }
 
-async fn patiently<T, E: std::fmt::Display>(work: impl Future<Output = Result<T, E>>) -> Outcome<T> {
+pub async fn patiently<T, E: std::fmt::Display>(work: impl Future<Output = Result<T, E>>) -> Outcome<T> {
     match tokio::time::timeout(PATIENCE, work).await {
         Ok(outcome) => outcome.map_err(|error| error.to_string()),
         Err(_) => Err("no answer in time".to_owned()),

@@ -11,6 +11,7 @@
 )]
 
 mod client;
+mod transactions;
 mod world;
 
 use world::World;
@@ -45,5 +46,19 @@ fn a_seed_run_twice_has_one_history_byte_for_byte() {
 fn nothing_acked_is_lost_or_doubled_whenever_the_node_is_killed() {
     for seed in seeds(3) {
         println!("seed {seed}: {} lines of history", run(seed).len());
+    }
+}
+
+#[test]
+fn transactions_are_whole_or_not_there_whenever_the_node_is_killed() {
+    for seed in seeds(3) {
+        println!("seed {seed}: {} lines of history", World::with_transactions(seed).run().len());
+    }
+}
+
+#[test]
+fn a_seed_with_transactions_run_twice_has_one_history() {
+    for seed in seeds(1) {
+        assert_eq!(World::with_transactions(seed).run(), World::with_transactions(seed).run(), "seed {seed}");
     }
 }

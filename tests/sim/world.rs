@@ -1,6 +1,6 @@
 //! The simulated machine: what the node's seams are given, and when the node dies.
 
-use crate::client;
+use crate::{client, transactions};
 use millrace::config::bundle::{ApplyRequest, Bundle};
 use millrace::config::topic::SourceFile;
 use millrace::config::{HostPort, NodeOptions, Overrides, Problems};
@@ -136,6 +136,7 @@ pub struct World {
     disk: Arc<Mutex<SimDisk>>,
     history: History,
     done: Arc<AtomicBool>,
+    transactional: bool,
 }
 
 impl World {
@@ -146,7 +147,13 @@ impl World {
             disk: Arc::new(Mutex::new(SimDisk::new(seed))),
             history: History::default(),
             done: Arc::default(),
+            transactional: false,
         }
+    }
+
+    /// The same machine with producers that write in transactions.
+    pub fn with_transactions(seed: u64) -> Self {
+        Self { transactional: true, ..Self::new(seed) }
     }
 
     /// In odd seeds the power fails, and the topic asks for the disk before every ack; in even ones the process dies.
@@ -164,11 +171,14 @@ impl World {
         let (disk, random, history) = (Arc::clone(&self.disk), Arc::clone(&self.random), self.history.clone());
         sim.host("broker", move || broker(Arc::clone(&disk), Arc::clone(&random), history.clone(), flush));
         let (random, history, done) = (Arc::clone(&self.random), self.history.clone(), Arc::clone(&self.done));
-        let seed = self.seed;
+        let (seed, transactional) = (self.seed, self.transactional);
         sim.client("producer", async move {
-            client::produce_and_check(("broker", PORT), &random, &history)
-                .await
-                .map_err(|reason| format!("seed {seed}: {reason}"))?;
+            let broker = ("broker", PORT);
+            let outcome = match transactional {
+                true => transactions::transact_and_check(broker, &random, &history).await,
+                false => client::produce_and_check(broker, &random, &history).await,
+            };
+            outcome.map_err(|reason| format!("seed {seed}: {reason}"))?;
             done.store(true, Ordering::Relaxed);
             Ok(())
         });
@@ -219,8 +229,12 @@ async fn broker(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
     let overrides = Overrides { data_dir: Some("/data".into()), ..Overrides::default() };
-    let text = "[config]\n\"log.segment.bytes\" = 1048576\n\"log.index.interval.bytes\" = 256\n";
-    let options = NodeOptions::from_text(Some(("node.toml", text, "/".as_ref())), &overrides)
+    // Where the power fails, the broker's own topics ask for the disk as well.
+    let text = format!(
+        "[config]\n\"log.segment.bytes\" = 1048576\n\"log.index.interval.bytes\" = 256\n{}",
+        if flush { "\"log.flush.interval.messages\" = 1\n" } else { "" }
+    );
+    let options = NodeOptions::from_text(Some(("node.toml", text.as_str(), "/".as_ref())), &overrides)
         .map_err(|problems| problems.to_string())?;
     let disk = disk.lock().unwrap().clone();
     let seams = Seams {
