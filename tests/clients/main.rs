@@ -13,6 +13,7 @@
 )]
 
 mod admin;
+mod compaction;
 mod console;
 mod crash;
 mod exchange;
