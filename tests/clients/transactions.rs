@@ -153,7 +153,7 @@ fn read(bootstrap: &str, topic: &str, stop: &AtomicBool) -> Vec<String> {
     }
     consumer.assign(&all).expect("partitions");
     let (mut values, mut ended) = (Vec::new(), BTreeSet::new());
-    let mut deadline = None;
+    let (mut deadline, mut sought) = (None, Instant::now());
     while ended.len() < PARTITIONS as usize {
         if stop.load(Ordering::Relaxed) && deadline.is_none() {
             // What was the end before may not be it any more.
@@ -168,7 +168,9 @@ fn read(bootstrap: &str, topic: &str, stop: &AtomicBool) -> Vec<String> {
             }
             Some(Err(KafkaError::PartitionEOF(partition))) if deadline.is_some() => drop(ended.insert(partition)),
             Some(Err(_)) | None => {
-                if deadline.is_some() && ended.len() < PARTITIONS as usize {
+                if deadline.is_some() && sought.elapsed() > Duration::from_secs(3) {
+                    // A seek abandons the fetch that is under way: it must not come again before that could be answered.
+                    sought = Instant::now();
                     // The end is told once; who has reached it before is told by going there again.
                     let missing = (0..PARTITIONS).filter(|partition| !ended.contains(partition));
                     for partition in missing.collect::<Vec<_>>() {
