@@ -15,6 +15,8 @@ use serde_json::json;
 
 const KEYS: u64 = 300;
 const BATCH: usize = 100;
+/// So many that most of them can go, however slowly the machine lets them come.
+const LEAST: usize = 2_500;
 
 fn eager_cleaner() -> Options {
     let config = [("log.cleaner.backoff.ms", "50"), ("log.retention.check.interval.ms", "1000")];
@@ -25,7 +27,7 @@ fn eager_cleaner() -> Options {
 /// What was acked: every record by its offset.
 type Model = BTreeMap<i64, Record>;
 
-/// Produces until the time is over, in order, every record acked; killed brokers come back meanwhile.
+/// Produces until the time is over and there are enough, in order, every record acked; killed brokers come back meanwhile.
 fn load(bootstrap: String, topic: &'static str, mut seed: Seed, until: Instant) -> Model {
     let mut client = session::open(Library::Librdkafka, &bootstrap).expect("always there");
     let mut model = Model::new();
@@ -44,7 +46,7 @@ fn load(bootstrap: String, topic: &'static str, mut seed: Seed, until: Instant) 
             let (_, offset) = ack.expect("a record is acked, however often the broker is killed");
             assert!(model.insert(offset, record).is_none(), "offset {offset} was given twice");
         }
-        if Instant::now() >= until {
+        if Instant::now() >= until && model.len() >= LEAST {
             return model;
         }
     }
