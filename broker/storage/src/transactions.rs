@@ -22,10 +22,11 @@ use crate::{FileSlice, ReadError};
 use millrace_model::{Offset, ProducerId};
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
+use std::path::Path;
 use std::sync::Arc;
 
 const VERSION: i16 = 0;
-const ENTRY: usize = 34;
+pub(crate) const ENTRY: usize = 34;
 /// Entries that one read brings in.
 const PAGE: u32 = 64;
 
@@ -71,6 +72,12 @@ impl AbortedTransaction {
             last_offset: Offset::new(next()?),
             last_stable_offset: Offset::new(next()?),
         })
+    }
+
+    /// The entry that stands at `position` of the index at `path`.
+    pub(crate) fn at(entry: &[u8], path: &Path, position: u64) -> Result<Self, StorageError> {
+        let reason = || "no aborted transaction".to_owned();
+        Self::decode(entry).ok_or_else(|| StorageError::Corrupt { path: path.into(), position, reason: reason() })
     }
 }
 
@@ -170,8 +177,7 @@ impl Segment {
         let position = u64::from(at) * ENTRY as u64;
         let file = self.read_file(Kind::Aborted, cache)?;
         let read = file.read_at(position, &mut entry).map_err(StorageError::io("read", &path))?;
-        let decoded = AbortedTransaction::decode(entry.get(..read).unwrap_or_default());
-        decoded.ok_or_else(|| StorageError::Corrupt { path, position, reason: "no aborted transaction".to_owned() })
+        AbortedTransaction::at(entry.get(..read).unwrap_or_default(), &path, position)
     }
 
     /// How many of the first `entries` entries have their marker before `offset`.

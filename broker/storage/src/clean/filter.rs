@@ -8,7 +8,8 @@
 //! Offsets, sequences and the batch's range never change.
 
 use super::map::OffsetMap;
-use super::transactions::{Aborted, Marker, Transactions};
+use super::transactions::{Marker, Transactions};
+use crate::transactions::AbortedTransaction;
 use millrace_model::batch::{Attributes, HEADER_LEN};
 use millrace_model::builder::{BuildError, Section};
 use millrace_model::codec::{CodecError, Compression, decompress};
@@ -66,7 +67,7 @@ impl Filter<'_> {
         bytes: &[u8],
         transactions: &mut Transactions,
         keep: bool,
-    ) -> Result<(Kept, Option<Aborted>), FilterError> {
+    ) -> Result<(Kept, Option<AbortedTransaction>), FilterError> {
         let control = header.attributes.is_control();
         let (mut unfolded, mut entry) = (Vec::new(), None);
         let section = unfold(header, bytes, self.unfolded_limit, &mut unfolded)?;

@@ -320,7 +320,7 @@ impl Round {
             self.stats.bytes_written += batch.bytes().len() as u64;
         }
         if let Some(entry) = entry {
-            rewrite.output.aborted(entry.bytes());
+            rewrite.output.aborted(&entry.encode());
         }
         Ok(())
     }

@@ -1,22 +1,18 @@
 //! Which batches of the part that is cleaned belong to aborted transactions, and which markers still mark something.
 //!
-//! What was aborted is read from the segments' `.txnindex` files, as Kafka writes them, 34 bytes an entry:
-//!
-//! ```text
-//! version i16 = 0, producer id i64, first offset i64, last offset i64, last stable offset i64
-//! ```
+//! What was aborted is read from the segments' transaction indexes.
 //!
 //! Batches are shown in the order of the log. The part that is cleaned ends before the last stable offset, so each of its
 //! transactions is decided: one that is not named here is committed.
 
 use crate::StorageError;
 use crate::segment::{Dir, Segment};
+use crate::transactions::{AbortedTransaction, ENTRY};
 use millrace_model::{BatchHeader, Offset, ProducerId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
-const ENTRY: usize = 34;
 /// A segment of the smallest batches, every other one a transaction's, has no more entries than this takes.
 const INDEX_LIMIT: u64 = 512 << 20;
 
@@ -40,35 +36,6 @@ impl Marker {
     }
 }
 
-/// An entry of a `.txnindex` file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Aborted {
-    producer: ProducerId,
-    first: Offset,
-    last: Offset,
-    bytes: [u8; ENTRY],
-}
-
-impl Aborted {
-    fn parse(bytes: &[u8; ENTRY]) -> Self {
-        let field = |from: usize| {
-            let field = bytes.get(from..from + 8).and_then(|field| field.first_chunk()).copied();
-            i64::from_be_bytes(field.unwrap_or_default())
-        };
-        Self {
-            producer: ProducerId::new(field(2)),
-            first: Offset::new(field(10)),
-            last: Offset::new(field(18)),
-            bytes: *bytes,
-        }
-    }
-
-    /// The entry as it stands in the file.
-    pub(super) const fn bytes(&self) -> &[u8; ENTRY] {
-        &self.bytes
-    }
-}
-
 /// The entries of these segments' indexes that have to do with the offsets from `from` up to `upto`, in order of their
 /// first offsets.
 pub(super) fn aborted(
@@ -76,24 +43,24 @@ pub(super) fn aborted(
     segments: &[Arc<Segment>],
     from: Offset,
     upto: Offset,
-) -> Result<VecDeque<Aborted>, StorageError> {
+) -> Result<VecDeque<AbortedTransaction>, StorageError> {
     let mut found = Vec::new();
     for segment in segments {
         let path = dir.file(segment.base, "txnindex");
         let bytes = match dir.disk.read(&path, INDEX_LIMIT) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(StorageError::io("read", path)(error)),
+            Err(error) => return Err(StorageError::io("read", &path)(error)),
         };
         // What follows the last whole entry was being written when a process died; it speaks of nothing before `upto`.
-        for entry in bytes.as_chunks::<ENTRY>().0 {
-            let entry = Aborted::parse(entry);
-            if entry.first < upto && entry.last >= from {
+        for (entry, at) in bytes.as_chunks::<ENTRY>().0.iter().zip(0..) {
+            let entry = AbortedTransaction::at(entry, &path, at * ENTRY as u64)?;
+            if entry.first_offset < upto && entry.last_offset >= from {
                 found.push(entry);
             }
         }
     }
-    found.sort_by_key(|entry| entry.first);
+    found.sort_by_key(|entry| entry.first_offset);
     Ok(found.into())
 }
 
@@ -101,15 +68,15 @@ pub(super) fn aborted(
 #[derive(Debug, Default)]
 pub(super) struct Transactions {
     /// Aborted ones that have not begun.
-    waiting: VecDeque<Aborted>,
+    waiting: VecDeque<AbortedTransaction>,
     /// Aborted ones whose marker has not come, and whether a batch of theirs has.
-    aborted: BTreeMap<ProducerId, (Aborted, bool)>,
+    aborted: BTreeMap<ProducerId, (AbortedTransaction, bool)>,
     /// Producers with batches of a committed transaction whose marker has not come.
     committed: BTreeSet<ProducerId>,
 }
 
 impl Transactions {
-    pub(super) fn new(aborted: VecDeque<Aborted>) -> Self {
+    pub(super) fn new(aborted: VecDeque<AbortedTransaction>) -> Self {
         Self { waiting: aborted, ..Self::default() }
     }
 
@@ -129,7 +96,11 @@ impl Transactions {
 
     /// Whether the marker (`None` for a control batch that was emptied) marks nothing any more, and the index entry that is
     /// to be kept for it.
-    pub(super) fn marker(&mut self, header: &BatchHeader, marker: Option<Marker>) -> (bool, Option<Aborted>) {
+    pub(super) fn marker(
+        &mut self,
+        header: &BatchHeader,
+        marker: Option<Marker>,
+    ) -> (bool, Option<AbortedTransaction>) {
         self.begin(header.last_offset());
         match marker {
             None => (true, None),
@@ -143,8 +114,8 @@ impl Transactions {
     }
 
     fn begin(&mut self, upto: Offset) {
-        while let Some(entry) = self.waiting.pop_front_if(|entry| entry.first <= upto) {
-            self.aborted.entry(entry.producer).or_insert((entry, false));
+        while let Some(entry) = self.waiting.pop_front_if(|entry| entry.first_offset <= upto) {
+            self.aborted.entry(entry.producer_id).or_insert((entry, false));
         }
     }
 }
