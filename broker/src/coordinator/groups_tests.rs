@@ -4,14 +4,17 @@ use super::*;
 use crate::cluster::{Cluster, ClusterOptions, Seams};
 use crate::config::kafka_keys::{BrokerKeys, TopicSettings};
 use crate::coordinator::group::{CommitPartition, CommitTopic, Protocol};
+use crate::coordinator::runtime::shards::partition_of;
 use crate::partition::{BatchStage, Options, StageProvider};
 use bytes::Bytes;
-use millrace_metadata::BrokerRegistration;
-use millrace_model::{LeaderEpoch, Offset, SystemClock, SystemRandom};
+use millrace_metadata::{BrokerRegistration, Command, NewTopic, Placement, Topic};
+use millrace_model::{LeaderEpoch, Offset, PartitionId, SystemClock, SystemRandom, TopicId};
 use millrace_storage::data_dir::DataDir;
 use millrace_storage::io::{Disk, OsDisk};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 
 #[derive(Debug)]
 struct InPlace;
@@ -176,7 +179,7 @@ async fn offsets_and_members_survive_a_kill_and_only_partitions_that_hold_someth
     assert_eq!(node.groups.coordinator_of("g").await, Ok(NodeId::new(1)));
     let topic = node.cluster.image().topic(CONSUMER_OFFSETS).cloned().unwrap();
     assert_eq!((topic.partitions.len(), topic.replication_factor(), topic.internal), (50, 1, true));
-    assert!(node.groups.0.shards.load().is_empty(), "nobody has asked for a group");
+    assert!(node.groups.0.shards.running().is_empty(), "nobody has asked for a group");
 
     for (number, group) in ["a", "b", "c"].into_iter().enumerate() {
         node.commit(group, "t", 10 + number as i64).await.unwrap();
@@ -205,7 +208,7 @@ async fn offsets_and_members_survive_a_kill_and_only_partitions_that_hold_someth
     assert_eq!(node.groups.heartbeat(beat(2)).await, Err(GroupError::IllegalGeneration));
     let listed = node.groups.list(Vec::new(), Vec::new()).await.unwrap();
     assert_eq!(listed.len(), 4);
-    assert_eq!(node.groups.0.shards.load().len(), 4, "the four partitions that hold something");
+    assert_eq!(node.groups.0.shards.running().len(), 4, "the four partitions that hold something");
     node.kill().await;
 }
 

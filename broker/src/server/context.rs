@@ -10,6 +10,7 @@ use millrace_model::{Clock, NodeId, Offload, Random};
 use millrace_protocol::ApiKey;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -31,6 +32,22 @@ impl Metrics for NoMetrics {}
 /// The rooms below, and what is known of this node.
 #[derive(Debug)]
 pub struct Context {
+    parts: Parts,
+    /// Fetch sessions of all connections.
+    pub(super) sessions: Arc<AtomicUsize>,
+}
+
+impl Deref for Context {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+/// What a [`Context`] is made of.
+#[derive(Clone, Debug)]
+pub struct Parts {
     /// This node.
     pub node: NodeId,
     /// The cluster's facts.
@@ -55,37 +72,6 @@ pub struct Context {
     pub offload: Arc<dyn Offload>,
     /// Where requests are counted.
     pub metrics: Arc<dyn Metrics>,
-    /// Fetch sessions of all connections.
-    pub(super) sessions: Arc<AtomicUsize>,
-}
-
-/// What a [`Context`] is made of.
-#[derive(Clone, Debug)]
-pub struct Parts {
-    /// This node.
-    pub node: NodeId,
-    /// The cluster's facts.
-    pub cluster: ClusterHandle,
-    /// This node's partitions.
-    pub partitions: Partitions,
-    /// The groups of this node.
-    pub groups: GroupCoordinator,
-    /// The transactions of this node.
-    pub transactions: TxnCoordinator,
-    /// The broker's keys.
-    pub keys: BrokerKeys,
-    /// The same, typed.
-    pub settings: BrokerSettings,
-    /// Keys that other options of the node decide.
-    pub facts: BTreeMap<&'static str, String>,
-    /// The wall clock.
-    pub clock: Arc<dyn Clock>,
-    /// Where ids come from.
-    pub random: Arc<dyn Random>,
-    /// Where reads of cold pages happen.
-    pub offload: Arc<dyn Offload>,
-    /// Where requests are counted.
-    pub metrics: Arc<dyn Metrics>,
 }
 
 impl Context {
@@ -96,34 +82,6 @@ impl Context {
 
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts {
-            node,
-            cluster,
-            partitions,
-            groups,
-            transactions,
-            keys,
-            settings,
-            facts,
-            clock,
-            random,
-            offload,
-            metrics,
-        } = parts;
-        Arc::new(Self {
-            node,
-            cluster,
-            partitions,
-            groups,
-            transactions,
-            keys,
-            settings,
-            facts,
-            clock,
-            random,
-            offload,
-            metrics,
-            sessions: Arc::default(),
-        })
+        Arc::new(Self { parts, sessions: Arc::default() })
     }
 }

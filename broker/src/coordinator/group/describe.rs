@@ -46,6 +46,7 @@ impl GroupMachine {
     /// ConsumerGroupDescribe knows only consumer groups.
     pub(super) fn describe_consumer(&self, ids: &[Arc<str>]) -> Vec<ConsumerGroupDescription> {
         let describe = |id: &Arc<str>| match self.groups.get(id).map(|group| &group.kind) {
+            // A classic group may go without a name, a consumer group may not.
             _ if id.is_empty() => ConsumerGroupDescription::refused(id, GroupError::InvalidGroupId),
             None => ConsumerGroupDescription::refused(id, GroupError::GroupIdNotFound),
             Some(Kind::Classic(_)) => ConsumerGroupDescription::refused(id, GroupError::WrongType),

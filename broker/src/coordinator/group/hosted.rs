@@ -32,7 +32,7 @@ impl Machine for GroupMachine {
     }
 
     fn refused(request: &Request, why: Refusal) -> Reply {
-        request.refused(error(why))
+        request.refused(why.into())
     }
 
     fn shares_append(request: &Request) -> bool {
@@ -52,7 +52,7 @@ impl Machine for GroupMachine {
     }
 
     fn conclude(&mut self, pending: Pending, outcome: Result<Offset, Refusal>, now: Now) -> Step {
-        self.conclude(pending, outcome.map_err(error), now)
+        self.conclude(pending, outcome.map_err(GroupError::from), now)
     }
 
     fn next_deadline(&self) -> Option<Tick> {
@@ -84,13 +84,15 @@ impl Machine for GroupMachine {
     }
 }
 
-const fn error(why: Refusal) -> GroupError {
-    match why {
-        Refusal::NotAvailable => GroupError::NotAvailable,
-        Refusal::Loading => GroupError::Loading,
-        Refusal::NotCoordinator => GroupError::NotCoordinator,
-        Refusal::TooLarge => GroupError::TooLarge,
-        Refusal::Fenced => GroupError::ProducerFenced,
-        Refusal::NotInTransaction => GroupError::InvalidTransaction,
+impl From<Refusal> for GroupError {
+    fn from(why: Refusal) -> Self {
+        match why {
+            Refusal::NotAvailable => Self::NotAvailable,
+            Refusal::Loading => Self::Loading,
+            Refusal::NotCoordinator => Self::NotCoordinator,
+            Refusal::TooLarge => Self::TooLarge,
+            Refusal::Fenced => Self::ProducerFenced,
+            Refusal::NotInTransaction => Self::InvalidTransaction,
+        }
     }
 }

@@ -11,3 +11,4 @@ pub mod log;
 pub mod machine;
 pub mod partition_log;
 pub mod shard;
+pub mod shards;

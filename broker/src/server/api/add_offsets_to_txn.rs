@@ -4,7 +4,7 @@
 
 use super::Asked;
 use super::txn_wire::{code_since, producer};
-use crate::coordinator::groups::partition_of;
+use crate::coordinator::runtime::shards::partition_of;
 use crate::coordinator::txn::{AddPartitions, TxnVersion};
 use millrace_metadata::CONSUMER_OFFSETS;
 use millrace_protocol::ErrorCode;

@@ -22,11 +22,7 @@ pub(super) async fn handle(asked: Asked, request: ConsumerGroupDescribeRequest) 
     ConsumerGroupDescribeResponse::default().with_groups(described.into_iter().map(group).collect())
 }
 
-fn wire(mut group: ConsumerGroupDescription, image: &Image, version: i16, with_operations: bool) -> DescribedGroup {
-    // A classic group may go without a name, a consumer group may not.
-    if group.group.is_empty() {
-        group.error = Some(GroupError::InvalidGroupId);
-    }
+fn wire(group: ConsumerGroupDescription, image: &Image, version: i16, with_operations: bool) -> DescribedGroup {
     let message = match group.error {
         Some(GroupError::GroupIdNotFound) => Some(format!("Group {} not found.", group.group)),
         Some(GroupError::WrongType) => Some(format!("Group {} is not a consumer group.", group.group)),
