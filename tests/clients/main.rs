@@ -27,5 +27,6 @@ mod main_job;
 mod probe;
 mod restart;
 mod stock;
+mod streams;
 mod times;
 mod transactions;

@@ -15,6 +15,7 @@
     reason = "a test fails by panicking, and says why on standard error"
 )]
 
+pub mod application;
 pub mod broker;
 pub mod client;
 pub mod flights;

@@ -12,7 +12,7 @@ use std::sync::{Mutex, OnceLock};
 
 use crate::paths;
 
-/// Java with Kafka's jars and the compiled driver.
+/// Java with Kafka's jars, the compiled driver and applications.
 #[derive(Debug)]
 pub struct Java {
     libs: PathBuf,
@@ -32,6 +32,11 @@ impl Java {
     /// One of Kafka's tools. Short lived, so the compiler is kept from spending a core on it.
     pub fn tool(&self, class: &str) -> Command {
         self.class(&["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"], class)
+    }
+
+    /// An application that runs as long as its test.
+    pub fn application(&self, class: &str) -> Command {
+        self.class(&["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"], class)
     }
 }
 
@@ -95,9 +100,9 @@ fn prepare_java() -> Result<Java, String> {
         mvn.args(["-q", "-B", "-f"]).arg(&pom).arg("dependency:copy-dependencies");
         run(mvn.arg(format!("-DoutputDirectory={}", dir.display())))
     })?;
-    let driver = source.join("Driver.java");
-    let classes = built("java-driver", &[pom, driver.clone()], |dir| {
-        run(Command::new("javac").arg("-cp").arg(format!("{}/*", libs.display())).arg("-d").arg(dir).arg(&driver))
+    let sources = ["Driver.java", "Counts.java"].map(|name| source.join(name));
+    let classes = built("java-classes", &[&sources[..], &[pom]].concat(), |dir| {
+        run(Command::new("javac").arg("-cp").arg(format!("{}/*", libs.display())).arg("-d").arg(dir).args(&sources))
     })?;
     Ok(Java { libs, classes, log4j: source.join("log4j2.yaml") })
 }
