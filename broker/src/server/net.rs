@@ -68,7 +68,12 @@ impl Listener for Tcp {
         let (stream, peer) = self.listener.accept().await?;
         stream.set_nodelay(true)?;
         let socket = socket2::SockRef::from(&stream);
-        // A send buffer of the system's choosing grows to megabytes, and sendfile then costs up to twice the CPU.
+        // Within the machine there is no congestion to control: a system that paces (BBR) spends a timer per segment for it.
+        if stream.local_addr()?.ip() == peer.ip()
+            && let Err(error) = rustix::net::sockopt::set_tcp_congestion(&stream, "reno")
+        {
+            tracing::debug!(%peer, %error, "the system keeps its congestion control");
+        }
         if let Some(bytes) = self.send_buffer {
             socket.set_send_buffer_size(bytes as usize)?;
         }

@@ -81,7 +81,7 @@ impl FileSlice {
         self.segment
     }
 
-    /// Bytes. The last batch may be cut short, as Kafka's answers have it.
+    /// Bytes.
     pub const fn len(&self) -> u32 {
         self.len
     }
@@ -157,8 +157,8 @@ impl LogReader {
         self.shared.segments.load().iter().map(|segment| segment.size()).sum()
     }
 
-    /// The batches from the one that holds `from` on, up to `upto` (exclusive; exact at batch borders), all of one segment and at
-    /// most `max_bytes`, or one whole batch if `at_least_one_batch`. The last batch may be cut short. Empty at the end.
+    /// The whole batches from the one that holds `from` on, up to `upto` (exclusive; exact at batch borders), all of one segment
+    /// and at most `max_bytes`, or one batch if `at_least_one_batch`. Empty at the end. Kafka's answers may end within a batch.
     ///
     /// # Errors
     /// [`ReadError::OutOfRange`] outside of the log.
@@ -209,11 +209,18 @@ impl LogReader {
         if found.batch_end > limit {
             return Ok(FileSlice::empty());
         }
-        let whole_batch = if at_least_one_batch { found.batch_end - found.position } else { 0 };
-        let len = (limit - found.position).min(whole_batch.max(max_bytes.into()));
-        if len == 0 {
+        let wanted = found.position + u64::from(max_bytes);
+        let upto = if wanted >= limit {
+            limit
+        } else if wanted > found.batch_end {
+            // Bytes of a batch that does not fit would be sent for nothing, and then once more.
+            found.segment.border_before(wanted, limit, &self.shared.cache)?.max(found.batch_end)
+        } else if at_least_one_batch || wanted == found.batch_end {
+            found.batch_end
+        } else {
             return Ok(FileSlice::empty());
-        }
+        };
+        let len = upto - found.position;
         Ok(FileSlice {
             file: Some(found.segment.read_file(Kind::Log, &self.shared.cache)?),
             position: found.position,

@@ -299,6 +299,30 @@ impl Segment {
         Ok(found.map_or(0, |entry| u64::from(parse_index(&entry).1)))
     }
 
+    /// The last border between batches at or before `position`, where batches up to `upto` are there; `position` itself where that
+    /// cannot be said.
+    pub(crate) fn border_before(
+        self: &Arc<Self>,
+        position: u64,
+        upto: u64,
+        cache: &FileCache,
+    ) -> Result<u64, StorageError> {
+        let entries = self.index_entries(cache)?;
+        let found = self.search(Kind::Index, entries, cache, |entry| u64::from(parse_index(entry).1) <= position)?;
+        let from = found.map_or(0, |entry| u64::from(parse_index(&entry).1));
+        let (file, path) = (self.read_file(Kind::Log, cache)?, self.path(Kind::Log));
+        let mut walk = Walk::new(&*file, &path, from, upto, self.base, LOOKUP, false);
+        loop {
+            let border = walk.position();
+            match walk.step()? {
+                Step::Batch(_) if walk.position() <= position => {}
+                Step::Batch(_) | Step::End => return Ok(border),
+                // The index does not fit: whoever looks for an offset finds out and mends it.
+                Step::Torn(_) => return Ok(position),
+            }
+        }
+    }
+
     /// An offset behind those of all batches that begin before `position`; `None` where the index names no batch from there on.
     pub(crate) fn offset_from(
         self: &Arc<Self>,

@@ -71,7 +71,15 @@ fn reads_begin_with_the_batch_that_holds_the_offset_and_stop_at_the_limit() {
         (5..10).collect::<Vec<_>>(),
         "one whole batch though it is too large"
     );
-    assert_eq!(reader.read(Offset::new(7), Offset::new(1000), 10, false).unwrap().len(), 10);
+    assert!(reader.read(Offset::new(7), Offset::new(1000), 10, false).unwrap().is_empty());
+    let batch_len = one.len();
+    for from in 0..1000 {
+        let all = reader.read(Offset::new(from), Offset::new(1000), 1 << 20, false).unwrap().len();
+        for max in [batch_len, batch_len + 1, 3 * batch_len - 1, 3 * batch_len, 30 * batch_len + 7, all] {
+            let slice = reader.read(Offset::new(from), Offset::new(1000), max, false).unwrap();
+            assert_eq!(slice.len(), (max / batch_len * batch_len).min(all), "from {from}, at most {max} bytes");
+        }
+    }
     assert!(reader.read(Offset::new(1000), Offset::new(1000), 1, true).unwrap().is_empty());
     assert!(matches!(reader.read(Offset::new(1001), Offset::new(2000), 1, true), Err(ReadError::OutOfRange { .. })));
 }

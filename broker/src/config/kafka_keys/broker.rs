@@ -329,7 +329,7 @@ pub(super) static BROKER: &[Key] = &[
     key("socket.listen.backlog.size", Int, Some("50"), AtLeast(1), Medium, Acts, false, "How many connections may wait to be accepted."),
     key("socket.receive.buffer.bytes", Int, Some("-1"), Any, High, Acts, false, "The receive buffer of a connection's socket; -1 for the system's choice, which grows with the pipeline."),
     key("socket.request.max.bytes", Int, Some("104857600"), AtLeast(1), High, Acts, false, "The largest request that is accepted."),
-    key("socket.send.buffer.bytes", Int, Some("102400"), Any, High, Acts, false, "The send buffer of a connection's socket; -1 for the system's choice."),
+    key("socket.send.buffer.bytes", Int, Some("-1"), Any, High, Acts, false, "The send buffer of a connection's socket; -1 for the system's choice."),
     key("ssl.allow.dn.changes", Bool, Some("false"), Any, Low, Refused, false, ""),
     key("ssl.allow.san.changes", Bool, Some("false"), Any, Low, Refused, false, ""),
     key("ssl.cipher.suites", List, Some(""), Any, Medium, Refused, true, ""),

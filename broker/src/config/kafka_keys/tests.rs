@@ -194,7 +194,7 @@ fn the_default_broker_settings_resolve() {
     let settings = BrokerSettings::resolve(&BrokerKeys::default()).unwrap();
     assert!(settings.auto_create_topics);
     assert_eq!(settings.request_max_bytes, 104_857_600);
-    assert_eq!(settings.socket_send_buffer, Some(102_400));
+    assert_eq!(settings.socket_send_buffer, None);
     assert_eq!(settings.queued_request_bytes, None);
     assert_eq!(settings.offsets_retention, Duration::from_secs(7 * 24 * 3600));
 }
