@@ -14,6 +14,7 @@
 
 mod admin;
 mod compaction;
+mod connect;
 mod console;
 mod crash;
 mod exchange;
@@ -26,6 +27,7 @@ mod large;
 mod main_job;
 mod probe;
 mod restart;
+mod spring;
 mod stock;
 mod streams;
 mod times;

@@ -26,6 +26,7 @@ pub mod load;
 pub mod paths;
 pub mod ports;
 pub mod record;
+pub mod rest;
 pub mod seed;
 pub mod segments;
 pub mod session;

@@ -12,7 +12,7 @@ use std::sync::{Mutex, OnceLock};
 
 use crate::paths;
 
-/// Java with Kafka's jars, the compiled driver and applications.
+/// Java with the jars and the compiled classes of one folder.
 #[derive(Debug)]
 pub struct Java {
     libs: PathBuf,
@@ -21,7 +21,7 @@ pub struct Java {
 }
 
 impl Java {
-    /// `java CLASS`, with Kafka's jars on the class path.
+    /// `java CLASS`, with the jars on the class path.
     pub fn class(&self, jvm: &[&str], class: &str) -> Command {
         let mut command = Command::new("java");
         command.args(jvm).arg(format!("-Dlog4j2.configurationFile={}", self.log4j.display())).arg("-cp");
@@ -71,6 +71,12 @@ pub fn java() -> Option<&'static Java> {
     once(&CELL, "Java", prepare_java)
 }
 
+/// The same with Spring Boot's jars and the application in `java-spring`.
+pub fn spring() -> Option<&'static Java> {
+    static CELL: OnceLock<Option<Java>> = OnceLock::new();
+    once(&CELL, "Java", prepare_spring)
+}
+
 /// The Go driver's binary.
 pub fn go() -> Option<&'static Path> {
     static CELL: OnceLock<Option<PathBuf>> = OnceLock::new();
@@ -90,21 +96,32 @@ pub fn kcat() -> Option<&'static str> {
 }
 
 fn prepare_java() -> Result<Java, String> {
+    project("java", &["Driver.java", "Counts.java"])
+}
+
+fn prepare_spring() -> Result<Java, String> {
+    project("java-spring", &["Orders.java"])
+}
+
+/// A folder with a pom.xml, whose dependencies come from Maven Central, and sources.
+fn project(folder: &str, sources: &[&str]) -> Result<Java, String> {
     for program in ["java", "javac", "mvn"] {
         found(program)?;
     }
-    let source = paths::root().join("tests/clients/java");
-    let pom = source.join("pom.xml");
-    let libs = built("java-libs", std::slice::from_ref(&pom), |dir| {
+    let clients = paths::root().join("tests/clients");
+    let pom = clients.join(folder).join("pom.xml");
+    let libs = built(&format!("{folder}-libs"), std::slice::from_ref(&pom), |dir| {
         let mut mvn = Command::new("mvn");
         mvn.args(["-q", "-B", "-f"]).arg(&pom).arg("dependency:copy-dependencies");
         run(mvn.arg(format!("-DoutputDirectory={}", dir.display())))
     })?;
-    let sources = ["Driver.java", "Counts.java"].map(|name| source.join(name));
-    let classes = built("java-classes", &[&sources[..], &[pom]].concat(), |dir| {
-        run(Command::new("javac").arg("-cp").arg(format!("{}/*", libs.display())).arg("-d").arg(dir).args(&sources))
+    let sources: Vec<PathBuf> = sources.iter().map(|name| clients.join(folder).join(name)).collect();
+    let classes = built(&format!("{folder}-classes"), &[&sources[..], &[pom]].concat(), |dir| {
+        let mut javac = Command::new("javac");
+        javac.args(["-parameters", "-cp"]).arg(format!("{}/*", libs.display()));
+        run(javac.arg("-d").arg(dir).args(&sources))
     })?;
-    Ok(Java { libs, classes, log4j: source.join("log4j2.yaml") })
+    Ok(Java { libs, classes, log4j: clients.join("java/log4j2.yaml") })
 }
 
 fn prepare_go() -> Result<PathBuf, String> {

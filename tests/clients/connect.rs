@@ -1,0 +1,281 @@
+//! Kafka Connect, alone and as a cluster of one worker: lines of a file go into a topic and from there into another file.
+//!
+//! Alone, a worker keeps its state in a file; in a cluster in three compacted topics that it creates itself, here with
+//! exactly-once sources, whose offsets are part of their transactions. Worker and broker are killed; none of the lines is
+//! lost, and the topic has each once. A short run is part of the tests; `.ci/campaign connect` kills more often.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use millrace_tests::application::Application;
+use millrace_tests::broker::{Broker, Options};
+use millrace_tests::client::{Client, Commands as _, Library, seen};
+use millrace_tests::{ports, rest, session, tools};
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(90);
+const TOPIC: &str = "lines";
+
+/// So long that a source that takes a line at a time has none left over in its buffer of 1 KiB, which it would keep there
+/// until the file grows. A line at a time is a transaction each, with an offset.
+fn line(number: usize) -> String {
+    format!("line {number:0>995}")
+}
+
+/// The two files, and how many lines were written to the first.
+struct Files {
+    dir: PathBuf,
+    lines: usize,
+}
+
+impl Files {
+    fn new(dir: &Path) -> Self {
+        let files = Self { dir: dir.to_path_buf(), lines: 0 };
+        File::create(files.source()).expect("a file");
+        files
+    }
+
+    fn source(&self) -> PathBuf {
+        self.dir.join("source")
+    }
+
+    fn sink(&self) -> PathBuf {
+        self.dir.join("sink")
+    }
+
+    fn append(&mut self, count: usize) {
+        let mut text = String::new();
+        for _ in 0..count {
+            writeln!(text, "{}", line(self.lines)).expect("memory");
+            self.lines += 1;
+        }
+        let mut source = File::options().append(true).open(self.source()).expect("the file");
+        source.write_all(text.as_bytes()).expect("the disk takes it");
+    }
+
+    /// The lines that arrived.
+    fn arrived(&self) -> Vec<String> {
+        fs::read_to_string(self.sink()).unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+
+    fn expected(&self) -> Vec<String> {
+        (0..self.lines).map(line).collect()
+    }
+
+    /// Waits until the last line has arrived; then all must have, in order, though some may have come twice: the sink is
+    /// a file, which no transaction holds.
+    fn settle(&self, worker: &mut Application) -> usize {
+        let last = line(self.lines - 1);
+        worker.wait("the last line arrives", PATIENCE, || (self.arrived().last() == Some(&last)).then_some(()));
+        let mut met = BTreeSet::new();
+        let arrived = self.arrived();
+        let first: Vec<&String> = arrived.iter().filter(|line| met.insert(line.as_str())).collect();
+        let is_whole = first.iter().copied().eq(&self.expected());
+        let numbers =
+            || first.iter().map(|line| line.trim_start_matches(['l', 'i', 'n', 'e', ' ', '0'])).collect::<Vec<_>>();
+        assert!(is_whole, "{} lines were to arrive, in order, and first did: {:?}", self.lines, numbers());
+        arrived.len()
+    }
+
+    fn source_config(&self) -> Value {
+        json!({
+            "connector.class": "org.apache.kafka.connect.file.FileStreamSourceConnector", "tasks.max": "1",
+            "file": self.source(), "topic": TOPIC, "batch.size": "1",
+        })
+    }
+
+    fn sink_config(&self) -> Value {
+        json!({
+            "connector.class": "org.apache.kafka.connect.file.FileStreamSinkConnector", "tasks.max": "1",
+            "file": self.sink(), "topics": TOPIC,
+        })
+    }
+}
+
+/// Writes a properties file.
+fn properties(dir: &Path, name: &str, settings: &Value) -> PathBuf {
+    let file = dir.join(name);
+    let lines = settings.as_object().expect("settings").iter();
+    let lines = lines.map(|(key, value)| format!("{key}={}\n", value.as_str().expect("a string")));
+    fs::write(&file, lines.collect::<String>()).expect("the disk takes it");
+    file
+}
+
+/// What both kinds of worker are told.
+fn worker(bootstrap: &str, port: u16) -> Value {
+    json!({
+        "bootstrap.servers": bootstrap, "listeners": format!("http://127.0.0.1:{port}"),
+        "key.converter": "org.apache.kafka.connect.storage.StringConverter",
+        "value.converter": "org.apache.kafka.connect.storage.StringConverter",
+        "plugin.discovery": "service_load", "offset.flush.interval.ms": "500",
+        "consumer.session.timeout.ms": "6000", "consumer.heartbeat.interval.ms": "1000",
+    })
+}
+
+fn with(mut settings: Value, more: &Value) -> Value {
+    for (key, value) in more.as_object().expect("settings") {
+        settings[key] = value.clone();
+    }
+    settings
+}
+
+fn alone(broker: &Broker, files: &Files) -> Option<Command> {
+    let mut command = tools::java()?.application("org.apache.kafka.connect.cli.ConnectStandalone");
+    let state = json!({"offset.storage.file.filename": files.dir.join("offsets")});
+    let settings = with(worker(&broker.bootstrap(), ports::free()), &state);
+    command.arg(properties(&files.dir, "worker.properties", &settings));
+    for (name, settings) in [("file-source", files.source_config()), ("file-sink", files.sink_config())] {
+        command.arg(properties(&files.dir, name, &with(settings, &json!({"name": name}))));
+    }
+    Some(command)
+}
+
+#[test]
+fn a_connect_worker_alone_goes_on_where_it_stopped() {
+    let broker = Broker::start();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut files = Files::new(dir.path());
+    files.append(100);
+    let Some(command) = alone(&broker, &files) else { return };
+    let mut worker = Application::start("the Connect worker", dir.path(), command);
+    assert_eq!(files.settle(&mut worker), 100);
+    worker.stop();
+    files.append(100);
+    worker.restart();
+    assert_eq!(files.settle(&mut worker), 200, "after a stop nothing comes twice");
+    worker.stop();
+}
+
+/// The three topics of the worker's state, each with settings that let the cleaner come soon.
+const STATE: [(&str, &str); 3] =
+    [("config", "connect-configs"), ("offset", "connect-offsets"), ("status", "connect-status")];
+
+fn member(broker: &Broker, port: u16, dir: &Path) -> Option<Command> {
+    let mut command = tools::java()?.application("org.apache.kafka.connect.cli.ConnectDistributed");
+    let mut settings = with(
+        worker(&broker.bootstrap(), port),
+        &json!({
+            "group.id": "connect-cluster", "exactly.once.source.support": "enabled",
+            "session.timeout.ms": "6000", "heartbeat.interval.ms": "1000", "scheduled.rebalance.max.delay.ms": "0",
+            "offset.storage.partitions": "1", "status.storage.partitions": "1",
+        }),
+    );
+    for (kind, topic) in STATE {
+        settings[format!("{kind}.storage.topic")] = json!(topic);
+        settings[format!("{kind}.storage.replication.factor")] = json!("1");
+        settings[format!("{kind}.storage.segment.ms")] = json!("200");
+        settings[format!("{kind}.storage.min.cleanable.dirty.ratio")] = json!("0.01");
+    }
+    command.arg(properties(dir, "worker.properties", &settings));
+    Some(command)
+}
+
+/// Creates or changes a connector over the worker's REST.
+fn configure(worker: &mut Application, port: u16, name: &str, config: &Value) {
+    let path = format!("/connectors/{name}/config");
+    worker.wait("the worker takes a connector", PATIENCE, || {
+        let (status, answer) = rest::call(port, "PUT", &path, Some(config))?;
+        // A worker that has just started is not ready, or in the middle of a rebalance.
+        assert!([200, 201, 404, 409, 500, 503].contains(&status), "{name}: {status} {answer}");
+        [200, 201].contains(&status).then_some(())
+    });
+}
+
+/// Waits until a connector and its task run, by what the worker has read from its topics.
+fn runs(worker: &mut Application, port: u16, name: &str) {
+    let path = format!("/connectors/{name}/status");
+    worker.wait("a connector and its task run", PATIENCE, || {
+        let (_, answer) = rest::call(port, "GET", &path, None)?;
+        let answer: Value = serde_json::from_str(&answer).ok()?;
+        let is_running = |of: &Value| of["state"] == "RUNNING";
+        (is_running(&answer["connector"]) && is_running(&answer["tasks"][0])).then_some(())
+    });
+}
+
+/// The end of a partition, and how many committed records it has.
+fn extent(client: &mut dyn Client, topic: &str) -> (usize, usize) {
+    let end = client.must(json!({"op": "times", "topic": topic, "partition": 0, "timestamps": [-1]}));
+    let end = end["offsets"][0].as_u64().expect("an end");
+    let all = json!({"op": "consume", "topic": topic, "offset": 0, "count": end, "timeout_ms": 1_000});
+    (usize::try_from(end).expect("few"), seen(&client.must(all)).len())
+}
+
+#[test]
+fn a_connect_cluster_keeps_its_state_in_compacted_topics_though_worker_and_broker_are_killed() {
+    let rounds = std::env::var("MILLRACE_CONNECT_ROUNDS").map_or(1, |text| text.parse().expect("a number of rounds"));
+    let config = [("log.cleaner.backoff.ms", "50")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let mut broker = Broker::with(Options { config: config.to_vec(), ..Options::default() });
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut client = session::open(Library::Librdkafka, &broker.bootstrap()).expect("always there");
+    client.create(TOPIC, 1, json!({}));
+    let mut files = Files::new(dir.path());
+    files.append(60);
+    let port = ports::free();
+    let Some(command) = member(&broker, port, dir.path()) else { return };
+    let mut worker = Application::start("the Connect worker", dir.path(), command);
+    configure(&mut worker, port, "file-source", &files.source_config());
+    configure(&mut worker, port, "file-sink", &files.sink_config());
+    files.settle(&mut worker);
+    for (_, topic) in STATE {
+        let configs = client.must(json!({"op": "configs", "topic": topic}));
+        assert_eq!(configs["configs"]["cleanup.policy"], "compact", "{topic}");
+    }
+
+    for round in 0..rounds {
+        // An offset for every line, all of one key, with a marker each: the cleaner leaves the last ones.
+        worker.wait("the offsets are compacted", PATIENCE, || {
+            files.append(10);
+            std::thread::sleep(Duration::from_millis(300));
+            let (end, found) = extent(&mut *client, "connect-offsets");
+            (end > 100 && found < end / 4).then_some(())
+        });
+        files.append(40);
+        // The worker first, the broker first, or only one of them.
+        match round % 4 {
+            0 => {
+                broker.kill();
+                worker.kill();
+                broker.restart();
+                files.append(20);
+                worker.restart();
+            }
+            1 => {
+                worker.kill();
+                files.append(20);
+                worker.restart();
+            }
+            2 => {
+                broker.kill();
+                files.append(20);
+                broker.restart();
+            }
+            _ => {
+                worker.kill();
+                broker.kill();
+                broker.restart();
+                worker.restart();
+            }
+        }
+        files.append(20);
+        let arrived = files.settle(&mut worker);
+        eprintln!("connect: round {} of {rounds}, {} lines, {arrived} arrived", round + 1, files.lines);
+    }
+    for name in ["file-source", "file-sink"] {
+        runs(&mut worker, port, name);
+    }
+    worker.stop();
+    // The source's records and offsets are written in transactions: no line is there twice.
+    let lines = seen(&client.must(json!({
+        "op": "consume", "topic": TOPIC, "offset": 0, "count": files.lines, "timeout_ms": 20_000,
+    })));
+    let lines: Vec<String> = lines
+        .into_iter()
+        .map(|line| String::from_utf8_lossy(&line.record.value.unwrap_or_default()).into_owned())
+        .collect();
+    assert!(lines == files.expected(), "{} committed records of {} lines: {lines:?}", lines.len(), files.lines);
+}
