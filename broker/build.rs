@@ -31,10 +31,11 @@ fn embed() -> Result<(), String> {
     let version = version(&workspace)?;
     let mut code = format!("pub(super) static BUILTIN: [Builtin; {}] = [\n", PLUGINS.len());
     for name in PLUGINS {
-        let component = out.join(name).with_extension("wasm");
+        let component = format!("{name}.wasm");
         let from = built.join(name.replace('-', "_")).with_extension("wasm");
         let bytes = fs::read(&from).map_err(|error| format!("{}: {error}", from.display()))?;
-        fs::write(&component, &bytes).map_err(|error| format!("{}: {error}", component.display()))?;
+        fs::write(out.join(&component), &bytes).map_err(|error| format!("{component}: {error}"))?;
+        // The path is the component's beside builtin.rs: a target directory may be moved.
         let hash: [u8; 32] = Sha256::digest(&bytes).into();
         let _ = writeln!(
             code,
