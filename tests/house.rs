@@ -216,6 +216,15 @@ fn every_large_dependency_has_one_home() {
 }
 
 #[test]
+fn cargo_run_means_the_broker() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    assert!(
+        manifest.contains("\ndefault-members = [\"broker\"]\n"),
+        "README's first command finds more than one binary"
+    );
+}
+
+#[test]
 fn nothing_else_is_visible_at_the_top() {
     let ignored = ["target", "millrace-data"];
     let tops: BTreeSet<&str> = TOP.into_iter().chain(["examples"]).collect();

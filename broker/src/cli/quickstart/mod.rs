@@ -47,7 +47,9 @@ pub fn invite(kafka: SocketAddr, http: Option<&str>, output: &mut Output) {
     output.line(format!("  echo '{{\"carrier\":\"ZZ\"}}' | kcat -b {kafka} -t {TOPIC} -P"));
     if let Some(http) = http {
         head(output, "Look at the broker");
-        output.line(format!("  millrace topics --broker {http}"));
+        // As it was called: whoever came by `cargo run` has no `millrace` to type.
+        let millrace = std::env::args().next().unwrap_or_else(|| "millrace".to_owned());
+        output.line(format!("  {millrace} topics --broker {http}"));
         output.line(format!("  curl http://{http}/metrics"));
     }
     output.line("\nCtrl-C stops it; what was stored stays.");
