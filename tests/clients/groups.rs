@@ -153,6 +153,26 @@ fn two_python_members_share_commit_and_resume() {
 }
 
 #[test]
+fn two_sarama_members_share_commit_and_resume() {
+    a_group_of(Library::Sarama, Library::Sarama);
+}
+
+#[test]
+fn two_kafkajs_members_share_commit_and_resume() {
+    a_group_of(Library::Kafkajs, Library::Kafkajs);
+}
+
+#[test]
+fn two_aiokafka_members_share_commit_and_resume() {
+    a_group_of(Library::Aiokafka, Library::Aiokafka);
+}
+
+#[test]
+fn sarama_and_java_share_a_group() {
+    a_group_of(Library::Sarama, Library::Java);
+}
+
+#[test]
 fn java_and_go_share_a_group() {
     a_group_of(Library::Java, Library::Go);
 }
@@ -181,10 +201,22 @@ fn java_and_librdkafka_share_a_group_of_the_consumer_protocol() {
 }
 
 #[test]
+fn go_members_share_a_group_of_the_consumer_protocol() {
+    let how = json!({"protocol": "consumer"});
+    a_group_as("consumer", (Library::Go, &how), (Library::Go, &how));
+}
+
+#[test]
+fn go_and_java_share_a_group_of_the_consumer_protocol() {
+    let how = json!({"protocol": "consumer"});
+    a_group_as("consumer", (Library::Go, &how), (Library::Java, &how));
+}
+
+#[test]
 fn cooperative_members_share_a_classic_group() {
     let how = json!({"cooperative": true});
-    a_group_as("cooperative", (Library::Java, &how), (Library::Java, &how));
-    a_group_as("cooperative", (Library::Librdkafka, &how), (Library::Librdkafka, &how));
+    let able = [Library::Java, Library::Librdkafka, Library::Go, Library::Sarama, Library::Python];
+    shared::at_once(&able, |library| a_group_as("cooperative", (*library, &how), (*library, &how)));
 }
 
 #[test]
@@ -194,32 +226,41 @@ fn a_classic_group_is_taken_over_by_a_member_of_the_consumer_protocol_and_taken_
     a_group_as("upgrade", (Library::Librdkafka, &json!({"cooperative": true})), (Library::Java, &how));
 }
 
+fn a_static_member_of(library: Library, protocol: &str) {
+    let Some(mut client) = shared::client(library) else { return };
+    let topic = format!("static-{protocol}-{}", library.name());
+    client.create(&topic, PARTITIONS, json!({}));
+    let fixed = |instance: &str| json!({"protocol": protocol, "instance": instance});
+    let mut a = Member::join(client, &format!("{topic}-a"), &topic, &topic, &fixed("one"));
+    let mut b = Member::join(client, &format!("{topic}-b"), &topic, &topic, &fixed("two"));
+    poll_until(&mut [&mut a, &mut b], "two partitions each", |members| {
+        members.iter().all(|member| member.assigned.len() == 2)
+    });
+    let (of_a, of_b) = (a.assigned.clone(), b.assigned.clone());
+    a.leave();
+    let mut a = Member::join(client, &format!("{topic}-a2"), &topic, &topic, &fixed("one"));
+    poll_until(&mut [&mut a, &mut b], "the static member is back", |members| {
+        assert!(members[1].assigned == of_b, "{topic}: the other member lost its partitions");
+        members[0].assigned == of_a
+    });
+    a.leave();
+    b.leave();
+}
+
 #[test]
 fn a_static_member_is_restarted_and_the_other_does_not_notice() {
-    for (label, how) in [("classic", json!({})), ("consumer", json!({"protocol": "consumer"}))] {
-        let Some(mut client) = shared::client(Library::Java) else { return };
-        let topic = format!("static-{label}");
-        client.create(&topic, PARTITIONS, json!({}));
-        let fixed = |instance: &str| {
-            let mut how = how.clone();
-            how["instance"] = json!(instance);
-            how
-        };
-        let mut a = Member::join(client, &format!("{topic}-a"), &topic, &topic, &fixed("one"));
-        let mut b = Member::join(client, &format!("{topic}-b"), &topic, &topic, &fixed("two"));
-        poll_until(&mut [&mut a, &mut b], "two partitions each", |members| {
-            members.iter().all(|member| member.assigned.len() == 2)
-        });
-        let (of_a, of_b) = (a.assigned.clone(), b.assigned.clone());
-        a.leave();
-        let mut a = Member::join(client, &format!("{topic}-a2"), &topic, &topic, &fixed("one"));
-        poll_until(&mut [&mut a, &mut b], "the static member is back", |members| {
-            assert!(members[1].assigned == of_b, "{label}: the other member lost its partitions");
-            members[0].assigned == of_a
-        });
-        a.leave();
-        b.leave();
-    }
+    let able = [
+        (Library::Java, "classic"),
+        (Library::Java, "consumer"),
+        (Library::Librdkafka, "classic"),
+        (Library::Librdkafka, "consumer"),
+        (Library::Go, "classic"),
+        (Library::Go, "consumer"),
+        (Library::Sarama, "classic"),
+        (Library::Python, "classic"),
+        (Library::Aiokafka, "classic"),
+    ];
+    shared::at_once(&able, |(library, protocol)| a_static_member_of(*library, protocol));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Real clients against a real broker process, over loopback.
 //!
-//! Four libraries (librdkafka, Apache Kafka's Java client, franz-go, kafka-python) obey one set of commands
+//! Seven libraries (librdkafka, Apache Kafka's Java client, franz-go, sarama, kafkajs, kafka-python, aiokafka) obey one set of commands
 //! (`DRIVERS.md`), so that a behaviour is written down once and held against all of them; kcat and Kafka's console
 //! tools are run as a user runs them. `MILLRACE_REFEREE=kafka` runs everything against Apache Kafka.
 #![allow(

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use millrace_tests::client::{CODECS, Commands as _, Library};
+use millrace_tests::client::{Commands as _, Library};
 use millrace_tests::record::Record;
 use millrace_tests::{session, shared};
 use serde_json::json;
@@ -19,17 +19,20 @@ fn log_append_time_replaces_the_producers_timestamps() {
     for (writer, mut client) in shared::clients() {
         let topic = format!("append-time-{}", writer.name());
         client.create(&topic, 1, json!({"message.timestamp.type": "LogAppendTime"}));
-        for codec in CODECS {
+        for codec in writer.codecs() {
             let records = [Record::new(Some(b"a"), None, AT), Record::new(Some(b"b"), None, AT + 5)];
             let before = now();
             let acks = client.produce(&topic, codec, &records);
             let after = now();
             let first = acks[0].clone().expect("an ack").1;
             for (reader, mut client) in shared::clients() {
+                if !reader.codecs().contains(codec) {
+                    continue;
+                }
                 let seen = client.consume(&topic, 0, first, 2);
                 assert_eq!(seen.len(), 2, "{topic}, {codec}, read by {}", reader.name());
                 for seen in seen {
-                    assert!(seen.append_time, "{topic}, {codec}, read by {}", reader.name());
+                    assert_ne!(seen.append_time, Some(false), "{topic}, {codec}, read by {}", reader.name());
                     let at = seen.record.timestamp;
                     assert!((before..=after).contains(&at), "{topic}, {codec}: {at} not in {before}..={after}");
                 }
@@ -46,7 +49,7 @@ fn offsets_are_found_by_timestamp() {
     // Several batches, the second with the greatest timestamp in its middle.
     for times in [[0, 10, 20], [30, 900, 40], [50, 60, 70]] {
         let records: Vec<Record> = times.iter().map(|time| Record::new(None, Some(b"x"), AT + time).on(1)).collect();
-        assert!(writer.produce(topic, "lz4", &records).iter().all(Result::is_ok));
+        assert!(writer.produce(topic, "gzip", &records).iter().all(Result::is_ok));
     }
     for (library, mut client) in shared::clients() {
         let asked = [-2, -1, 0, AT, AT + 1, AT + 10, AT + 35, AT + 41, AT + 900, AT + 901];
@@ -55,8 +58,8 @@ fn offsets_are_found_by_timestamp() {
         assert_eq!(answer["offsets"], expected, "{}", library.name());
         let empty = client.must(json!({"op": "times", "topic": topic, "partition": 0, "timestamps": [-2, -1, AT]}));
         assert_eq!(empty["offsets"], json!([0, 0, null]), "{}: an empty partition", library.name());
-        // librdkafka has no way to ask for the greatest timestamp.
-        if library != Library::Librdkafka {
+        // The others have no way to ask for the greatest timestamp.
+        if matches!(library, Library::Java | Library::Go | Library::Python) {
             let answer = client.must(json!({"op": "times", "topic": topic, "partition": 1, "timestamps": [-3]}));
             assert_eq!(answer["offsets"], json!([4]), "{}: the greatest timestamp", library.name());
         }

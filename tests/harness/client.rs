@@ -1,4 +1,4 @@
-//! The clients as tests see them: four libraries, one set of commands.
+//! The clients as tests see them: seven libraries, one set of commands.
 
 use serde_json::{Value, json};
 
@@ -15,11 +15,18 @@ pub enum Library {
     Go,
     /// kafka-python.
     Python,
+    /// sarama.
+    Sarama,
+    /// kafkajs.
+    Kafkajs,
+    /// aiokafka.
+    Aiokafka,
 }
 
 impl Library {
     /// Every library.
-    pub const ALL: [Self; 4] = [Self::Librdkafka, Self::Java, Self::Go, Self::Python];
+    pub const ALL: [Self; 7] =
+        [Self::Librdkafka, Self::Java, Self::Go, Self::Python, Self::Sarama, Self::Kafkajs, Self::Aiokafka];
 
     /// A name for topics and groups.
     pub const fn name(self) -> &'static str {
@@ -28,15 +35,46 @@ impl Library {
             Self::Java => "java",
             Self::Go => "go",
             Self::Python => "python",
+            Self::Sarama => "sarama",
+            Self::Kafkajs => "kafkajs",
+            Self::Aiokafka => "aiokafka",
         }
     }
 
-    /// Whether the library agrees to write a record. kafka-python reads all of them, but refuses to write a header
-    /// without a value, and a record with neither key nor value.
+    /// Whether the library agrees to write a record. kafka-python and kafkajs read all of them, but fail to write a
+    /// header without a value, and the Python libraries a record with neither key nor value.
     pub fn writes(self, record: &Record) -> bool {
         let null_header = record.headers.iter().any(|(_, value)| value.is_none());
         let nothing = record.key.is_none() && record.value.is_none();
-        self != Self::Python || !null_header && !nothing
+        match self {
+            Self::Python => !null_header && !nothing,
+            Self::Aiokafka => !nothing,
+            Self::Kafkajs => !null_header,
+            Self::Librdkafka | Self::Java | Self::Go | Self::Sarama => true,
+        }
+    }
+
+    /// The codecs the library has by itself.
+    pub const fn codecs(self) -> &'static [&'static str] {
+        match self {
+            Self::Kafkajs => &["none", "gzip"],
+            _ => &CODECS,
+        }
+    }
+
+    /// Whether the library can read every codec that `writer` writes.
+    pub fn reads_all_of(self, writer: Self) -> bool {
+        writer.codecs().iter().all(|codec| self.codecs().contains(codec))
+    }
+
+    /// The record as the library can show or write it: kafkajs brings the headers of one name together.
+    pub fn shows(self, record: &Record) -> Record {
+        let mut shown = record.clone();
+        if self == Self::Kafkajs {
+            let names: Vec<String> = record.headers.iter().map(|(name, _)| name.clone()).collect();
+            shown.headers.sort_by_key(|(name, _)| names.iter().position(|one| one == name));
+        }
+        shown
     }
 }
 

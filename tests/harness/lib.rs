@@ -1,7 +1,7 @@
-//! What the tests share: a broker to test, clients in four languages, and what to hold their answers against.
+//! What the tests share: a broker to test, clients in five languages, and what to hold their answers against.
 //!
 //! `MILLRACE_REFEREE=kafka` starts Apache Kafka in place of Millrace, so that a test is proven on the real thing before
-//! it judges ours. Java, Go, Python and kcat are found on the machine; what is missing is skipped with a line on
+//! it judges ours. Java, Go, Python, Node and kcat are found on the machine; what is missing is skipped with a line on
 //! standard error, and is a failure where `CI=true`.
 //!
 //! Invariants: every process started here ends with the test process, however that ends (see [`leash`]); nothing is

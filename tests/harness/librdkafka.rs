@@ -24,7 +24,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Librdkafka {
     bootstrap: String,
     members: BTreeMap<String, BaseConsumer>,
+    producers: BTreeMap<String, Transactional>,
     load: Option<Load>,
+}
+
+/// A producer with a transactional id, and where its delivery reports go.
+struct Transactional {
+    producer: ThreadedProducer<Context<Acks>>,
+    acks: Arc<Acks>,
 }
 
 /// Takes delivery reports: the index of a record, and what became of it.
@@ -82,6 +89,9 @@ pub fn producer<R: Reports>(
         .set("message.max.bytes", "20000000")
         .set("request.timeout.ms", "10000")
         .set("linger.ms", command["linger_ms"].as_u64().unwrap_or(5).to_string());
+    if let Some(id) = command["transactional"].as_str() {
+        config.set("transactional.id", id).set("transaction.timeout.ms", "30000");
+    }
     config.create_with_context(Context(Arc::clone(reports)))
 }
 
@@ -106,6 +116,12 @@ impl Librdkafka {
                 self.members.remove(text(command, "member"));
                 Ok(json!({}))
             }
+            "init" => self.init(command),
+            "begin" | "send" | "offsets" | "end" => self.transact(command),
+            "close" => {
+                self.producers.remove(text(command, "producer"));
+                Ok(json!({}))
+            }
             "load" => {
                 self.load = Some(Load::start(&self.bootstrap, command));
                 Ok(json!({}))
@@ -121,23 +137,33 @@ impl Librdkafka {
     }
 
     fn produce(&self, command: &Value) -> KafkaResult<Value> {
-        let records: Vec<Record> =
-            command["records"].as_array().expect("records").iter().map(Record::from_json).collect();
-        let acks: Arc<Acks> = Arc::new(Mutex::new(vec![None; records.len()]));
+        let acks: Arc<Acks> = Arc::default();
         let producer = producer(&self.bootstrap, command, &acks)?;
-        for (index, record) in (0..).zip(&records) {
-            if let Err((error, _)) = producer.send(message(text(command, "topic"), record, index)) {
-                acks.report(index, Err(format!("{error:?}")));
+        send(&producer, &acks, command)
+    }
+
+    fn init(&mut self, command: &Value) -> KafkaResult<Value> {
+        let acks: Arc<Acks> = Arc::default();
+        let producer = producer(&self.bootstrap, command, &acks)?;
+        producer.init_transactions(PATIENCE)?;
+        self.producers.insert(text(command, "producer").to_owned(), Transactional { producer, acks });
+        Ok(json!({}))
+    }
+
+    fn transact(&self, command: &Value) -> KafkaResult<Value> {
+        let Transactional { producer, acks } = &self.producers[text(command, "producer")];
+        match text(command, "op") {
+            "begin" => producer.begin_transaction()?,
+            "send" => return send(producer, acks, command),
+            "offsets" => {
+                let member = self.member(command);
+                let metadata = member.group_metadata().expect("a member of a group");
+                producer.send_offsets_to_transaction(&member.position()?, &metadata, PATIENCE)?;
             }
+            _ if command["commit"] == true => producer.commit_transaction(PATIENCE)?,
+            _ => producer.abort_transaction(PATIENCE)?,
         }
-        producer.flush(PATIENCE)?;
-        let acks = acks.lock().expect("no one panics with the lock");
-        let one = |ack: &Option<Result<(i32, i64), String>>| match ack {
-            Some(Ok((partition, offset))) => json!({"partition": partition, "offset": offset}),
-            Some(Err(error)) => json!({"error": error}),
-            None => json!({"error": "no delivery report"}),
-        };
-        Ok(json!({"acks": acks.iter().map(one).collect::<Vec<Value>>()}))
+        Ok(json!({}))
     }
 
     fn consumer(&self, settings: &[(&str, &str)]) -> KafkaResult<BaseConsumer> {
@@ -150,7 +176,8 @@ impl Librdkafka {
     }
 
     fn consume(&self, command: &Value) -> KafkaResult<Value> {
-        let consumer = self.consumer(&[])?;
+        let isolation = if command["committed"] == true { "read_committed" } else { "read_uncommitted" };
+        let consumer = self.consumer(&[("isolation.level", isolation)])?;
         let mut assigned = TopicPartitionList::new();
         let offset = Offset::Offset(command["offset"].as_i64().unwrap_or(0));
         assigned.add_partition_offset(text(command, "topic"), partition(command), offset)?;
@@ -285,6 +312,25 @@ impl Client for Librdkafka {
     }
 }
 
+/// Waits for every record's delivery report.
+fn send(producer: &ThreadedProducer<Context<Acks>>, acks: &Arc<Acks>, command: &Value) -> KafkaResult<Value> {
+    let records: Vec<Record> = command["records"].as_array().expect("records").iter().map(Record::from_json).collect();
+    *acks.lock().expect("no one panics with the lock") = vec![None; records.len()];
+    for (index, record) in (0..).zip(&records) {
+        if let Err((error, _)) = producer.send(message(text(command, "topic"), record, index)) {
+            acks.report(index, Err(format!("{error:?}")));
+        }
+    }
+    producer.flush(PATIENCE)?;
+    let acks = acks.lock().expect("no one panics with the lock");
+    let one = |ack: &Option<Result<(i32, i64), String>>| match ack {
+        Some(Ok((partition, offset))) => json!({"partition": partition, "offset": offset}),
+        Some(Err(error)) => json!({"error": error}),
+        None => json!({"error": "no delivery report"}),
+    };
+    Ok(json!({"acks": acks.iter().map(one).collect::<Vec<Value>>()}))
+}
+
 fn each<N>(results: Vec<Result<String, (String, N)>>) -> Result<Value, String>
 where
     N: std::fmt::Debug,
@@ -330,7 +376,7 @@ fn seen(message: &BorrowedMessage<'_>) -> Seen {
     });
     Seen {
         offset: message.offset(),
-        append_time: matches!(message.timestamp(), Timestamp::LogAppendTime(_)),
+        append_time: Some(matches!(message.timestamp(), Timestamp::LogAppendTime(_))),
         record: Record {
             key: message.key().map(<[u8]>::to_vec),
             value: message.payload().map(<[u8]>::to_vec),

@@ -24,8 +24,8 @@ pub struct Record {
 pub struct Seen {
     /// Its place in the partition.
     pub offset: i64,
-    /// Whether the broker set the timestamp.
-    pub append_time: bool,
+    /// Whether the broker set the timestamp; `None` where the library does not say.
+    pub append_time: Option<bool>,
     /// What it holds.
     pub record: Record,
 }
@@ -81,7 +81,7 @@ impl Seen {
     pub fn from_json(json: &Value) -> Self {
         Self {
             offset: json["offset"].as_i64().expect("an offset"),
-            append_time: json["timestamp_type"] == "append",
+            append_time: json["timestamp_type"].as_str().map(|kind| kind == "append"),
             record: Record::from_json(json),
         }
     }
@@ -90,7 +90,7 @@ impl Seen {
     pub fn to_json(&self) -> Value {
         let mut json = self.record.to_json();
         json["offset"] = json!(self.offset);
-        json["timestamp_type"] = json!(if self.append_time { "append" } else { "create" });
+        json["timestamp_type"] = json!(self.append_time.map(|append| if append { "append" } else { "create" }));
         json
     }
 }

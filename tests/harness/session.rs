@@ -24,17 +24,27 @@ pub fn open(library: Library, bootstrap: &str) -> Option<Box<dyn Client>> {
     let mut command = match library {
         Library::Librdkafka => return Some(Box::new(Librdkafka::new(bootstrap))),
         Library::Java => tools::java()?.tool("Driver"),
-        Library::Go => Command::new(tools::go()?),
-        Library::Python => {
-            let mut python = Command::new(tools::python()?);
-            python.arg(paths::root().join("tests/clients/python/driver.py"));
-            python
+        Library::Go => Command::new(tools::go()?.join("franz")),
+        Library::Sarama => Command::new(tools::go()?.join("sarama")),
+        Library::Python => python("driver.py")?,
+        Library::Aiokafka => python("aio.py")?,
+        Library::Kafkajs => {
+            let mut node = Command::new("node");
+            node.arg(tools::node()?.join("driver.js"));
+            node
         }
     };
     let mut process = Leashed::spawn(command.arg(bootstrap).stdin(Stdio::piped()).stdout(Stdio::piped()));
     let stdin = process.child().stdin.take().expect("a pipe");
     let stdout = BufReader::new(process.child().stdout.take().expect("a pipe"));
     Some(Box::new(Session { library, stdin, stdout, _process: process }))
+}
+
+fn python(driver: &str) -> Option<Command> {
+    let mut python = Command::new(tools::python()?);
+    // Without a cache of what it compiled, which would lie beside the sources.
+    python.arg("-B").arg(paths::root().join("tests/clients/python").join(driver));
+    Some(python)
 }
 
 impl Client for Session {

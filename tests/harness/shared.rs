@@ -4,7 +4,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use serde_json::Value;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Options};
 use crate::client::{Client, Library};
 use crate::session;
 
@@ -13,7 +13,9 @@ type Slot = Mutex<Option<Box<dyn Client>>>;
 /// The shared broker, started by the first test that asks.
 pub fn broker() -> &'static Broker {
     static BROKER: OnceLock<Broker> = OnceLock::new();
-    BROKER.get_or_init(Broker::start)
+    // As tests set it everywhere: three seconds for each new group would be most of their time.
+    let at_once = ("group.initial.rebalance.delay.ms".to_owned(), "0".to_owned());
+    BROKER.get_or_init(|| Broker::with(Options { config: vec![at_once], ..Options::default() }))
 }
 
 /// A handle on the shared client of a library; `None` if the machine lacks its language.
@@ -30,8 +32,17 @@ pub fn clients() -> Vec<(Library, Shared)> {
     Library::ALL.into_iter().filter_map(|library| Some((library, client(library)?))).collect()
 }
 
+/// Does the same for each of `items`, each in a thread of its own: most of a client's time is waiting.
+pub fn at_once<T: Sync>(items: &[T], act: impl Fn(&T) + Sync) {
+    std::thread::scope(|scope| {
+        for item in items {
+            scope.spawn(|| act(item));
+        }
+    });
+}
+
 fn slot(library: Library) -> &'static Slot {
-    static SLOTS: [Slot; 4] = [const { Mutex::new(None) }; 4];
+    static SLOTS: [Slot; Library::ALL.len()] = [const { Mutex::new(None) }; Library::ALL.len()];
     &SLOTS[library as usize]
 }
 

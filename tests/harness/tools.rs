@@ -1,4 +1,4 @@
-//! Java, Go, Python and kcat: found on the machine, prepared once, or missed loudly.
+//! Java, Go, Python, Node and kcat: found on the machine, prepared once, or missed loudly.
 //!
 //! What a language needs is built under the cache directory, named by the contents of its sources, under a lock: test
 //! binaries of several checkouts may start at once.
@@ -77,7 +77,7 @@ pub fn spring() -> Option<&'static Java> {
     once(&CELL, "Java", prepare_spring)
 }
 
-/// The Go driver's binary.
+/// The folder of the Go drivers' binaries.
 pub fn go() -> Option<&'static Path> {
     static CELL: OnceLock<Option<PathBuf>> = OnceLock::new();
     once(&CELL, "Go", prepare_go).map(PathBuf::as_path)
@@ -87,6 +87,12 @@ pub fn go() -> Option<&'static Path> {
 pub fn python() -> Option<&'static Path> {
     static CELL: OnceLock<Option<PathBuf>> = OnceLock::new();
     once(&CELL, "Python", prepare_python).map(PathBuf::as_path)
+}
+
+/// A folder with the Node driver and its packages.
+pub fn node() -> Option<&'static Path> {
+    static CELL: OnceLock<Option<PathBuf>> = OnceLock::new();
+    once(&CELL, "Node", prepare_node).map(PathBuf::as_path)
 }
 
 /// kcat, Debian's package.
@@ -127,11 +133,30 @@ fn project(folder: &str, sources: &[&str]) -> Result<Java, String> {
 fn prepare_go() -> Result<PathBuf, String> {
     found("go")?;
     let source = paths::root().join("tests/clients/go");
-    let files = ["go.mod", "go.sum", "main.go", "members.go"].map(|name| source.join(name));
-    let dir = built("go", &files, |dir| {
-        run(Command::new("go").current_dir(&source).arg("build").arg("-o").arg(dir.join("driver")).arg("."))
-    })?;
-    Ok(dir.join("driver"))
+    let mut files = vec![source.join("go.mod"), source.join("go.sum")];
+    for package in ["lines", "franz", "sarama"] {
+        let sources = fs::read_dir(source.join(package)).map_err(|error| error.to_string())?;
+        files.extend(sources.filter_map(|entry| entry.ok().map(|entry| entry.path())));
+    }
+    files.sort();
+    built("go", &files, |dir| {
+        run(Command::new("go").current_dir(&source).arg("build").arg("-o").arg(dir).args(["./franz", "./sarama"]))
+    })
+}
+
+fn prepare_node() -> Result<PathBuf, String> {
+    found("node")?;
+    found("npm")?;
+    let source = paths::root().join("tests/clients/node");
+    let files = ["package.json", "package-lock.json", "driver.js"].map(|name| source.join(name));
+    // npm installs beside the package's file, and a module finds its packages beside itself.
+    built("node", &files, |dir| {
+        for file in &files {
+            let name = file.file_name().ok_or("a file without a name")?;
+            fs::copy(file, dir.join(name)).map_err(|error| error.to_string())?;
+        }
+        run(Command::new("npm").current_dir(dir).args(["ci", "--silent", "--no-audit", "--no-fund"]))
+    })
 }
 
 fn prepare_python() -> Result<PathBuf, String> {

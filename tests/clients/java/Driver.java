@@ -44,6 +44,7 @@ public final class Driver {
     private final String bootstrap;
     private final Admin admin;
     private final Map<String, KafkaConsumer<byte[], byte[]>> members = new HashMap<>();
+    private final Map<String, KafkaProducer<byte[], byte[]>> producers = new HashMap<>();
     private Load load;
 
     private Driver(String bootstrap) {
@@ -84,6 +85,8 @@ public final class Driver {
             case "commit" -> commit(command);
             case "committed" -> committed(command);
             case "leave" -> leave(command);
+            case "init" -> init(command);
+            case "begin", "send", "offsets", "end", "close" -> transact(command);
             case "load" -> load(command);
             case "stop" -> stop();
             default -> throw new IllegalArgumentException("unknown command " + command);
@@ -108,22 +111,65 @@ public final class Driver {
         settings.put("delivery.timeout.ms", command.path("timeout_ms").asText("30000"));
         settings.put("request.timeout.ms", "10000");
         settings.put("max.block.ms", command.path("timeout_ms").asText("30000"));
+        if (command.hasNonNull("transactional")) {
+            settings.put("transactional.id", command.get("transactional").asText());
+            settings.put("transaction.timeout.ms", "30000");
+        }
         return new KafkaProducer<>(settings, new ByteArraySerializer(), new ByteArraySerializer());
     }
 
     private JsonNode produce(JsonNode command) throws Exception {
-        ArrayNode acks = JSON.createArrayNode();
         try (KafkaProducer<byte[], byte[]> producer = producer(command)) {
-            List<Future<RecordMetadata>> sent = new ArrayList<>();
-            for (JsonNode record : command.get("records")) {
-                sent.add(producer.send(record(command.get("topic").asText(), record)));
-            }
-            producer.flush();
-            for (Future<RecordMetadata> one : sent) {
-                acks.add(ack(one));
-            }
+            return send(producer, command);
+        }
+    }
+
+    private static JsonNode send(KafkaProducer<byte[], byte[]> producer, JsonNode command) throws InterruptedException {
+        ArrayNode acks = JSON.createArrayNode();
+        List<Future<RecordMetadata>> sent = new ArrayList<>();
+        for (JsonNode record : command.get("records")) {
+            sent.add(producer.send(record(command.get("topic").asText(), record)));
+        }
+        producer.flush();
+        for (Future<RecordMetadata> one : sent) {
+            acks.add(ack(one));
         }
         return JSON.createObjectNode().set("acks", acks);
+    }
+
+    private JsonNode init(JsonNode command) {
+        KafkaProducer<byte[], byte[]> producer = producer(command);
+        producers.put(command.get("producer").asText(), producer);
+        producer.initTransactions();
+        return JSON.createObjectNode();
+    }
+
+    private JsonNode transact(JsonNode command) throws Exception {
+        KafkaProducer<byte[], byte[]> producer = producers.get(command.get("producer").asText());
+        switch (command.get("op").asText()) {
+            case "begin" -> producer.beginTransaction();
+            case "send" -> {
+                return send(producer, command);
+            }
+            case "offsets" -> {
+                KafkaConsumer<byte[], byte[]> member = member(command);
+                Map<TopicPartition, OffsetAndMetadata> positions = new HashMap<>();
+                member.assignment().forEach(at -> positions.put(at, new OffsetAndMetadata(member.position(at))));
+                producer.sendOffsetsToTransaction(positions, member.groupMetadata());
+            }
+            case "end" -> {
+                if (command.get("commit").asBoolean()) {
+                    producer.commitTransaction();
+                } else {
+                    producer.abortTransaction();
+                }
+            }
+            default -> {
+                producers.remove(command.get("producer").asText());
+                producer.close(Duration.ofSeconds(1));
+            }
+        }
+        return JSON.createObjectNode();
     }
 
     private static ObjectNode ack(Future<RecordMetadata> sent) throws InterruptedException {
@@ -183,10 +229,14 @@ public final class Driver {
         return new TopicPartition(command.get("topic").asText(), command.path("partition").asInt(0));
     }
 
+    private static Map<String, String> isolation(JsonNode command) {
+        return Map.of("isolation.level", command.path("committed").asBoolean() ? "read_committed" : "read_uncommitted");
+    }
+
     private JsonNode consume(JsonNode command) {
         ArrayNode records = JSON.createArrayNode();
         long deadline = System.currentTimeMillis() + command.path("timeout_ms").asLong(20000);
-        try (KafkaConsumer<byte[], byte[]> consumer = consumer(Map.of())) {
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer(isolation(command))) {
             TopicPartition partition = partition(command);
             consumer.assign(List.of(partition));
             consumer.seek(partition, command.path("offset").asLong(0));

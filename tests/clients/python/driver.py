@@ -3,7 +3,6 @@
 kafka-python shares no code with librdkafka, Java or Go: a fourth reading of the protocol.
 """
 
-import base64
 import json
 import sys
 import threading
@@ -11,26 +10,11 @@ import time
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, NewTopic
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.structs import OffsetAndMetadata
 
-
-def from_text(text):
-    return None if text is None else base64.b64decode(text)
-
-
-def to_text(data):
-    return None if data is None else base64.b64encode(data).decode()
-
-
-def seen(record):
-    return {
-        "partition": record.partition,
-        "offset": record.offset,
-        "timestamp": record.timestamp,
-        "timestamp_type": "append" if record.timestamp_type == 1 else "create",
-        "key": to_text(record.key),
-        "value": to_text(record.value),
-        "headers": [[name, to_text(value)] for name, value in record.headers],
-    }
+import lines
 
 
 class Load(threading.Thread):
@@ -72,10 +56,11 @@ class Driver:
     def __init__(self, bootstrap):
         self.bootstrap = bootstrap
         self.members = {}
+        self.producers = {}
         self.the_load = None
         self.admin = KafkaAdminClient(bootstrap_servers=bootstrap)
 
-    def producer(self, command):
+    def producer(self, command, **settings):
         codec = command.get("codec", "none")
         return KafkaProducer(
             bootstrap_servers=self.bootstrap,
@@ -88,6 +73,7 @@ class Driver:
             request_timeout_ms=10_000,
             max_block_ms=command.get("timeout_ms", 30_000),
             reconnect_backoff_max_ms=200,
+            **settings,
         )
 
     def consumer(self, **settings):
@@ -101,16 +87,13 @@ class Driver:
 
     def produce(self, command):
         producer = self.producer(command)
-        sent = []
-        for record in command["records"]:
-            sent.append(producer.send(
-                command["topic"],
-                key=from_text(record.get("key")),
-                value=from_text(record.get("value")),
-                headers=[(name, from_text(value)) for name, value in record.get("headers", [])],
-                partition=record.get("partition", 0),
-                timestamp_ms=record.get("timestamp"),
-            ))
+        acks = self.sent(producer, command)
+        producer.close()
+        return {"acks": acks}
+
+    @staticmethod
+    def sent(producer, command):
+        sent = [producer.send(**lines.wire(command, record)) for record in command["records"]]
         producer.flush()
         acks = []
         for one in sent:
@@ -119,18 +102,17 @@ class Driver:
                 acks.append({"partition": ack.partition, "offset": ack.offset})
             except Exception as refused:
                 acks.append({"error": repr(refused)})
-        producer.close()
-        return {"acks": acks}
+        return acks
 
     def consume(self, command):
-        consumer = self.consumer()
+        consumer = self.consumer(isolation_level=lines.isolation(command))
         partition = TopicPartition(command["topic"], command.get("partition", 0))
         consumer.assign([partition])
         consumer.seek(partition, command.get("offset", 0))
         records, deadline = [], time.monotonic() + command.get("timeout_ms", 20_000) / 1000
         while len(records) < command["count"] and time.monotonic() < deadline:
             for batch in consumer.poll(timeout_ms=200).values():
-                records.extend(seen(record) for record in batch)
+                records.extend(lines.seen(record) for record in batch)
         consumer.close()
         return {"records": records}
 
@@ -175,6 +157,9 @@ class Driver:
             group_id=command["group"],
             session_timeout_ms=command.get("session_timeout_ms", 10_000),
             heartbeat_interval_ms=500,
+            group_instance_id=command.get("instance"),
+            partition_assignment_strategy=(
+                [CooperativeStickyAssignor] if command.get("cooperative") else [RangePartitionAssignor]),
         )
         self.members[command["member"]].subscribe([command["topic"]])
         return {}
@@ -183,7 +168,7 @@ class Driver:
         member = self.members[command["member"]]
         records = []
         for batch in member.poll(timeout_ms=command.get("timeout_ms", 300)).values():
-            records.extend(seen(record) for record in batch)
+            records.extend(lines.seen(record) for record in batch)
         return {"records": records, "assigned": sorted(p.partition for p in member.assignment())}
 
     def commit(self, command):
@@ -196,6 +181,37 @@ class Driver:
 
     def leave(self, command):
         self.members.pop(command["member"]).close()
+        return {}
+
+    def init(self, command):
+        producer = self.producer(command, transactional_id=command["transactional"], transaction_timeout_ms=30_000)
+        self.producers[command["producer"]] = producer
+        producer.init_transactions()
+        return {}
+
+    def begin(self, command):
+        self.producers[command["producer"]].begin_transaction()
+        return {}
+
+    def send(self, command):
+        return {"acks": self.sent(self.producers[command["producer"]], command)}
+
+    def offsets(self, command):
+        member = self.members[command["member"]]
+        positions = {at: OffsetAndMetadata(member.position(at)) for at in member.assignment()}
+        self.producers[command["producer"]].send_offsets_to_transaction(positions, member.group_metadata())
+        return {}
+
+    def end(self, command):
+        producer = self.producers[command["producer"]]
+        if command["commit"]:
+            producer.commit_transaction()
+        else:
+            producer.abort_transaction()
+        return {}
+
+    def close(self, command):
+        self.producers.pop(command["producer"]).close(timeout=1)
         return {}
 
     def load(self, command):
@@ -212,7 +228,8 @@ class Driver:
 def main():
     driver = Driver(sys.argv[1])
     commands = {"produce", "consume", "create", "delete", "describe", "configs", "times",
-                "join", "poll", "commit", "committed", "leave", "load", "stop"}
+                "join", "poll", "commit", "committed", "leave",
+                "init", "begin", "send", "offsets", "end", "close", "load", "stop"}
     for line in sys.stdin:
         try:
             command = json.loads(line)

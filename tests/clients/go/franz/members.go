@@ -4,42 +4,62 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"millrace/clienttests/lines"
 )
 
 // member is one consumer of a group and what it is assigned now.
 type member struct {
-	client   *kgo.Client
+	client *kgo.Client
+	// The client that also produces transactions, where the member was told a transactional id.
+	session  *kgo.GroupTransactSession
 	group    string
 	mu       sync.Mutex
 	assigned map[int32]bool
 }
 
-func (d *driver) join(c *command) (answer, error) {
+func (d *driver) join(c *lines.Command) (answer, error) {
 	m := &member{group: c.Group, assigned: map[int32]bool{}}
-	session := 10 * time.Second
-	if c.SessionMs > 0 {
-		session = time.Duration(c.SessionMs) * time.Millisecond
-	}
 	gained := func(_ context.Context, _ *kgo.Client, partitions map[string][]int32) {
 		m.change(partitions[c.Topic], true)
 	}
 	lost := func(_ context.Context, _ *kgo.Client, partitions map[string][]int32) {
 		m.change(partitions[c.Topic], false)
 	}
-	client, err := d.client(
+	opts := []kgo.Opt{
 		kgo.ConsumerGroup(c.Group), kgo.ConsumeTopics(c.Topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.SessionTimeout(session), kgo.HeartbeatInterval(500*time.Millisecond),
-		// The balancers that every classic client knows, so that languages can share a group.
-		kgo.Balancers(kgo.RangeBalancer(), kgo.RoundRobinBalancer()),
+		kgo.SessionTimeout(c.Session()), kgo.HeartbeatInterval(500 * time.Millisecond),
 		kgo.DisableAutoCommit(),
-		kgo.OnPartitionsAssigned(gained), kgo.OnPartitionsRevoked(lost), kgo.OnPartitionsLost(lost))
-	m.client = client
+		kgo.OnPartitionsAssigned(gained), kgo.OnPartitionsRevoked(lost), kgo.OnPartitionsLost(lost),
+	}
+	switch {
+	case c.Protocol == "consumer":
+		opts = append(opts, kgo.Balancers(kgo.RangeBalancer()), kgo.ServerSideBalancer())
+	case c.Cooperative:
+		opts = append(opts, kgo.Balancers(kgo.CooperativeStickyBalancer()))
+	default:
+		// The balancers that every classic client knows, so that languages can share a group.
+		opts = append(opts, kgo.Balancers(kgo.RangeBalancer(), kgo.RoundRobinBalancer()))
+	}
+	if c.Instance != "" {
+		opts = append(opts, kgo.InstanceID(c.Instance))
+	}
+	var err error
+	if c.Transactional != "" {
+		opts = append(d.common(), append(opts, append(producing(c), kgo.TransactionalID(c.Transactional))...)...)
+		if m.session, err = kgo.NewGroupTransactSession(opts...); err == nil {
+			m.client = m.session.Client()
+		}
+	} else {
+		m.client, err = d.client(opts...)
+	}
 	d.members[c.Member] = m
 	return answer{}, err
 }
@@ -56,15 +76,15 @@ func (m *member) change(partitions []int32, gained bool) {
 	}
 }
 
-func (m *member) poll(c *command) (answer, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(max(c.TimeoutMs, 1))*time.Millisecond)
+func (m *member) poll(c *lines.Command) (answer, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), c.Timeout(300*time.Millisecond))
 	defer cancel()
-	records := []record{}
+	records := []lines.Record{}
 	fetches := m.client.PollFetches(ctx)
 	fetches.EachRecord(func(one *kgo.Record) { records = append(records, fromWire(one)) })
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return answer{"records": records, "assigned": sorted(m.assigned)}, nil
+	return answer{"records": records, "assigned": lines.Sorted(slices.Collect(maps.Keys(m.assigned)))}, nil
 }
 
 // load produces counted records until it is told to stop and writes one line for each ack.
@@ -77,8 +97,8 @@ type load struct {
 	failed  any
 }
 
-func (d *driver) startLoad(c *command) (answer, error) {
-	client, err := d.producer(c)
+func (d *driver) startLoad(c *lines.Command) (answer, error) {
+	client, err := d.client(producing(c)...)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +111,7 @@ func (d *driver) startLoad(c *command) (answer, error) {
 	return answer{}, nil
 }
 
-func (l *load) run(c *command, file *os.File) {
+func (l *load) run(c *lines.Command, file *os.File) {
 	defer close(l.done)
 	acks := bufio.NewWriter(file)
 	due := time.Now()

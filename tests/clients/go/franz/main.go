@@ -1,101 +1,52 @@
-// franz-go behind the driver protocol: a command per line in, an answer per line out. See ../DRIVERS.md.
+// franz-go behind the driver protocol: a command per line in, an answer per line out. See ../../DRIVERS.md.
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
-	"sort"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"millrace/clienttests/lines"
 )
-
-type record struct {
-	Partition     int32      `json:"partition"`
-	Offset        int64      `json:"offset"`
-	Timestamp     *int64     `json:"timestamp"`
-	TimestampType string     `json:"timestamp_type,omitempty"`
-	Key           *[]byte    `json:"key"`
-	Value         *[]byte    `json:"value"`
-	Headers       [][2]field `json:"headers"`
-}
-
-// field is a header's name, as plain text, or its value, as base64 or null.
-type field = any
-
-type command struct {
-	Op         string            `json:"op"`
-	Topic      string            `json:"topic"`
-	Partition  int32             `json:"partition"`
-	Partitions int32             `json:"partitions"`
-	Offset     int64             `json:"offset"`
-	Count      int               `json:"count"`
-	TimeoutMs  int               `json:"timeout_ms"`
-	SessionMs  int               `json:"session_timeout_ms"`
-	Codec      string            `json:"codec"`
-	Idempotent *bool             `json:"idempotent"`
-	Records    []record          `json:"records"`
-	Configs    map[string]string `json:"configs"`
-	Timestamps []int64           `json:"timestamps"`
-	Group      string            `json:"group"`
-	Member     string            `json:"member"`
-	Producer   string            `json:"producer"`
-	Rate       int64             `json:"rate"`
-	Bytes      int               `json:"bytes"`
-	Path       string            `json:"path"`
-}
 
 type driver struct {
 	bootstrap string
 	admin     *kadm.Client
 	members   map[string]*member
+	producers map[string]*transactional
 	load      *load
 }
 
-type answer = map[string]any
+type answer = lines.Answer
 
 func main() {
-	d := &driver{bootstrap: os.Args[1], members: map[string]*member{}}
+	d := &driver{bootstrap: os.Args[1], members: map[string]*member{}, producers: map[string]*transactional{}}
 	client, err := d.client()
 	if err != nil {
 		panic(err)
 	}
 	d.admin = kadm.NewClient(client)
-	in := bufio.NewReaderSize(os.Stdin, 1<<20)
-	out := json.NewEncoder(os.Stdout)
-	for {
-		line, err := in.ReadBytes('\n')
-		if err != nil {
-			return
-		}
-		var c command
-		err = json.Unmarshal(line, &c)
-		var ok answer
-		if err == nil {
-			ok, err = d.act(&c)
-		}
-		if err != nil {
-			_ = out.Encode(answer{"error": err.Error()})
-		} else {
-			_ = out.Encode(answer{"ok": ok})
-		}
-	}
+	lines.Serve(d.act)
 }
 
-func (d *driver) client(opts ...kgo.Opt) (*kgo.Client, error) {
-	return kgo.NewClient(append([]kgo.Opt{
+// common are the settings every client has.
+func (d *driver) common() []kgo.Opt {
+	return []kgo.Opt{
 		kgo.SeedBrokers(d.bootstrap),
 		kgo.RetryTimeout(30 * time.Second),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 100 * time.Millisecond }),
 		kgo.MetadataMinAge(100 * time.Millisecond),
-	}, opts...)...)
+	}
 }
 
-func (d *driver) act(c *command) (answer, error) {
+func (d *driver) client(opts ...kgo.Opt) (*kgo.Client, error) {
+	return kgo.NewClient(append(d.common(), opts...)...)
+}
+
+func (d *driver) act(c *lines.Command) (answer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	switch c.Op {
@@ -131,6 +82,8 @@ func (d *driver) act(c *command) (answer, error) {
 		d.members[c.Member].client.CloseAllowingRebalance()
 		delete(d.members, c.Member)
 		return answer{}, nil
+	case "init", "begin", "send", "offsets", "end", "close":
+		return d.transact(ctx, c)
 	case "load":
 		return d.startLoad(c)
 	case "stop":
@@ -139,7 +92,7 @@ func (d *driver) act(c *command) (answer, error) {
 	return nil, fmt.Errorf("unknown command %q", c.Op)
 }
 
-func (d *driver) producer(c *command) (*kgo.Client, error) {
+func producing(c *lines.Command) []kgo.Opt {
 	codecs := map[string]kgo.CompressionCodec{
 		"gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
 		"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
@@ -160,27 +113,26 @@ func (d *driver) producer(c *command) (*kgo.Client, error) {
 	if c.Idempotent != nil && !*c.Idempotent {
 		opts = append(opts, kgo.DisableIdempotentWrite())
 	}
-	return d.client(opts...)
+	return opts
 }
 
-func (d *driver) produce(ctx context.Context, c *command) (answer, error) {
-	client, err := d.producer(c)
+func (d *driver) produce(ctx context.Context, c *lines.Command) (answer, error) {
+	client, err := d.client(producing(c)...)
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
-	if c.TimeoutMs > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Duration(c.TimeoutMs)*time.Millisecond)
-		defer cancel()
-	}
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout(60*time.Second))
+	defer cancel()
+	acks, err := send(ctx, client, c)
+	return answer{"acks": acks}, err
+}
+
+// send waits for every record's ack.
+func send(ctx context.Context, client *kgo.Client, c *lines.Command) ([]answer, error) {
 	acks := make([]answer, len(c.Records))
 	for i := range c.Records {
-		one, err := toWire(c.Topic, &c.Records[i])
-		if err != nil {
-			return nil, err
-		}
-		client.Produce(ctx, one, func(done *kgo.Record, err error) {
+		client.Produce(ctx, toWire(c.Topic, &c.Records[i]), func(done *kgo.Record, err error) {
 			if err != nil {
 				acks[i] = answer{"error": err.Error()}
 			} else {
@@ -188,74 +140,48 @@ func (d *driver) produce(ctx context.Context, c *command) (answer, error) {
 			}
 		})
 	}
-	return answer{"acks": acks}, client.Flush(ctx)
+	return acks, client.Flush(ctx)
 }
 
-func toWire(topic string, r *record) (*kgo.Record, error) {
-	one := &kgo.Record{Topic: topic, Partition: r.Partition}
-	if r.Key != nil {
-		one.Key = *r.Key
-	}
-	if r.Value != nil {
-		one.Value = *r.Value
-	}
+func toWire(topic string, r *lines.Record) *kgo.Record {
+	one := &kgo.Record{Topic: topic, Partition: r.Partition, Key: lines.Bytes(r.Key), Value: lines.Bytes(r.Value)}
 	if r.Timestamp != nil {
 		one.Timestamp = time.UnixMilli(*r.Timestamp)
 	}
 	for _, header := range r.Headers {
-		name, _ := header[0].(string)
-		var value []byte
-		if text, given := header[1].(string); given {
-			raw, err := json.Marshal(text)
-			if err != nil {
-				return nil, err
-			}
-			if err := json.Unmarshal(raw, &value); err != nil {
-				return nil, err
-			}
-		}
-		one.Headers = append(one.Headers, kgo.RecordHeader{Key: name, Value: value})
+		one.Headers = append(one.Headers, kgo.RecordHeader(header))
 	}
-	return one, nil
+	return one
 }
 
-func fromWire(one *kgo.Record) record {
+func fromWire(one *kgo.Record) lines.Record {
 	timestamp := one.Timestamp.UnixMilli()
-	seen := record{Partition: one.Partition, Offset: one.Offset, Timestamp: &timestamp, TimestampType: "create", Headers: [][2]field{}}
+	seen := lines.Record{Partition: one.Partition, Offset: one.Offset, Timestamp: &timestamp, TimestampType: "create",
+		Key: lines.Field(one.Key), Value: lines.Field(one.Value), Headers: []lines.Header{}}
 	if one.Attrs.TimestampType() == 1 {
 		seen.TimestampType = "append"
 	}
-	if one.Key != nil {
-		seen.Key = &one.Key
-	}
-	if one.Value != nil {
-		seen.Value = &one.Value
-	}
 	for _, header := range one.Headers {
-		var value field
-		if header.Value != nil {
-			value = header.Value
-		}
-		seen.Headers = append(seen.Headers, [2]field{header.Key, value})
+		seen.Headers = append(seen.Headers, lines.Header(header))
 	}
 	return seen
 }
 
-func (d *driver) consume(ctx context.Context, c *command) (answer, error) {
+func (d *driver) consume(ctx context.Context, c *lines.Command) (answer, error) {
+	isolation := kgo.ReadUncommitted()
+	if c.Committed {
+		isolation = kgo.ReadCommitted()
+	}
 	client, err := d.client(
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{c.Topic: {c.Partition: kgo.NewOffset().At(c.Offset)}}),
-		kgo.FetchMaxPartitionBytes(16<<20))
+		kgo.FetchMaxPartitionBytes(16<<20), kgo.FetchIsolationLevel(isolation))
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
-	timeout := 20 * time.Second
-	if c.TimeoutMs > 0 {
-		timeout = time.Duration(c.TimeoutMs) * time.Millisecond
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout(20*time.Second))
 	defer cancel()
-	records := []record{}
+	records := []lines.Record{}
 	for len(records) < c.Count && ctx.Err() == nil {
 		fetches := client.PollFetches(ctx)
 		if err := fetches.Err0(); err != nil && ctx.Err() == nil {
@@ -266,7 +192,7 @@ func (d *driver) consume(ctx context.Context, c *command) (answer, error) {
 	return answer{"records": records}, nil
 }
 
-func (d *driver) describe(ctx context.Context, c *command) (answer, error) {
+func (d *driver) describe(ctx context.Context, c *lines.Command) (answer, error) {
 	topics, err := d.admin.ListTopics(ctx, c.Topic)
 	if err != nil {
 		return nil, err
@@ -275,7 +201,7 @@ func (d *driver) describe(ctx context.Context, c *command) (answer, error) {
 	return answer{"partitions": len(topic.Partitions), "id": topic.ID.String()}, topic.Err
 }
 
-func (d *driver) configs(ctx context.Context, c *command) (answer, error) {
+func (d *driver) configs(ctx context.Context, c *lines.Command) (answer, error) {
 	all, err := d.admin.DescribeTopicConfigs(ctx, c.Topic)
 	if err != nil {
 		return nil, err
@@ -291,7 +217,7 @@ func (d *driver) configs(ctx context.Context, c *command) (answer, error) {
 	return answer{"configs": configs}, topic.Err
 }
 
-func (d *driver) times(ctx context.Context, c *command) (answer, error) {
+func (d *driver) times(ctx context.Context, c *lines.Command) (answer, error) {
 	offsets := []*int64{}
 	for _, timestamp := range c.Timestamps {
 		var listed kadm.ListedOffsets
@@ -323,7 +249,7 @@ func (d *driver) times(ctx context.Context, c *command) (answer, error) {
 	return answer{"offsets": offsets}, nil
 }
 
-func (d *driver) committed(ctx context.Context, c *command) (answer, error) {
+func (d *driver) committed(ctx context.Context, c *lines.Command) (answer, error) {
 	all, err := d.admin.FetchOffsets(ctx, d.members[c.Member].group)
 	if err != nil {
 		return nil, err
@@ -332,13 +258,4 @@ func (d *driver) committed(ctx context.Context, c *command) (answer, error) {
 		return answer{"offset": one.At}, one.Err
 	}
 	return answer{"offset": nil}, nil
-}
-
-func sorted(partitions map[int32]bool) []int32 {
-	list := []int32{}
-	for partition := range partitions {
-		list = append(list, partition)
-	}
-	sort.Slice(list, func(i, j int) bool { return list[i] < list[j] })
-	return list
 }
