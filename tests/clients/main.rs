@@ -17,6 +17,7 @@ mod compaction;
 mod connect;
 mod console;
 mod crash;
+mod exactly_once;
 mod exchange;
 mod groups;
 #[path = "../harness/guests.rs"]
