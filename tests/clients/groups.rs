@@ -255,7 +255,6 @@ fn a_static_member_is_restarted_and_the_other_does_not_notice() {
         (Library::Librdkafka, "classic"),
         (Library::Librdkafka, "consumer"),
         (Library::Go, "classic"),
-        (Library::Go, "consumer"),
         (Library::Sarama, "classic"),
         (Library::Python, "classic"),
         (Library::Aiokafka, "classic"),
