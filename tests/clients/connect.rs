@@ -3,6 +3,7 @@
 //! Alone, a worker keeps its state in a file; in a cluster in three compacted topics that it creates itself, here with
 //! exactly-once sources, whose offsets are part of their transactions. Worker and broker are killed; none of the lines is
 //! lost, and the topic has each once. A short run is part of the tests; `.ci/campaign connect` kills more often.
+//! `MILLRACE_SEED` replays the moments of the kills (not the scheduling of the processes).
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use millrace_tests::application::Application;
 use millrace_tests::broker::{Broker, Options};
 use millrace_tests::client::{Client, Commands as _, Library, seen};
+use millrace_tests::seed::Seed;
 use millrace_tests::{ports, rest, session, tools};
 use serde_json::{Value, json};
 
@@ -208,6 +210,7 @@ fn extent(client: &mut dyn Client, topic: &str) -> (usize, usize) {
 #[test]
 fn a_connect_cluster_keeps_its_state_in_compacted_topics_though_worker_and_broker_are_killed() {
     let rounds = std::env::var("MILLRACE_CONNECT_ROUNDS").map_or(1, |text| text.parse().expect("a number of rounds"));
+    let mut seed = Seed::from_environment("connect");
     let config = [("log.cleaner.backoff.ms", "50")].map(|(name, value)| (name.to_owned(), value.to_owned()));
     let mut broker = Broker::with(Options { config: config.to_vec(), ..Options::default() });
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -235,6 +238,8 @@ fn a_connect_cluster_keeps_its_state_in_compacted_topics_though_worker_and_broke
             (end > 100 && found < end / 4).then_some(())
         });
         files.append(40);
+        // The lines are on their way, most often.
+        std::thread::sleep(Duration::from_millis(seed.between(0, 1_500)));
         // The worker first, the broker first, or only one of them.
         match round % 4 {
             0 => {
