@@ -2,8 +2,8 @@
 
 use crate::command::{CreatedTopic, DeletedTopic, NewPartitions, NewTopic, Placement, ProducerIds};
 use crate::{
-    ApplyError, Attachment, Broker, BrokerRegistration, Command, Image, MAX_PARTITIONS_PER_COMMAND, Partition, Plugin,
-    Response, Topic, assign_replicas, check_topic_name, is_internal_topic,
+    ApplyError, Attachment, Broker, BrokerRegistration, Command, ConfigOf, Image, MAX_PARTITIONS_PER_COMMAND,
+    Partition, Plugin, Response, Topic, assign_replicas, check_topic_name, is_internal_topic,
 };
 use millrace_model::{LeaderEpoch, NodeId, PartitionId, ProducerId, TopicId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,6 +67,7 @@ impl Image {
             Command::AllocateProducerIds { count } => self.allocate_producer_ids(*count),
             Command::RegisterBroker(registration) => self.register_broker(registration),
             Command::UnregisterBroker { id } => self.unregister_broker(*id),
+            Command::ExpectConfig { of, configs } => self.expect_config(of, configs),
             Command::All(commands) => self.all(commands, depth),
         }
     }
@@ -266,6 +267,17 @@ impl Image {
         replace: bool,
     ) -> Result<Response, ApplyError> {
         self.edit_topic(id, |topic| set_keys(&mut topic.config, set, replace))
+    }
+
+    fn expect_config(&self, of: &ConfigOf, expected: &BTreeMap<String, String>) -> Result<Response, ApplyError> {
+        let none = BTreeMap::new();
+        let configs = match of {
+            ConfigOf::Topic(id) => &self.topic_by_id(*id).ok_or(ApplyError::UnknownTopicId { id: *id })?.config,
+            ConfigOf::Cluster => self.cluster_config(),
+            ConfigOf::Broker(id) => self.broker_config(*id).unwrap_or(&none),
+            ConfigOf::Group(group) => self.group_config(group).unwrap_or(&none),
+        };
+        if configs == expected { Ok(Response::Done) } else { Err(ApplyError::ConfigChanged) }
     }
 
     fn set_attachments(&mut self, id: TopicId, attachments: &[Attachment]) -> Result<Response, ApplyError> {

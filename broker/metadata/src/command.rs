@@ -98,8 +98,30 @@ pub enum Command {
         /// Its number.
         id: NodeId,
     },
+    /// Changes nothing, and is refused unless the configs are exactly these. In front of a change within [`Command::All`], so
+    /// that what was checked against some configs is not applied to others.
+    ExpectConfig {
+        /// Whose configs.
+        of: ConfigOf,
+        /// All of them.
+        configs: BTreeMap<String, String>,
+    },
     /// All of them or none: the first that is refused refuses the whole.
     All(Vec<Command>),
+}
+
+/// Who has configs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConfigOf {
+    /// A topic.
+    Topic(TopicId),
+    /// All brokers.
+    Cluster,
+    /// One broker.
+    Broker(NodeId),
+    /// A group.
+    Group(String),
 }
 
 /// A topic to create. Defaults are filled in by whoever asks: here everything is said.

@@ -103,6 +103,9 @@ pub enum ApplyError {
         /// What is wrong with it.
         reason: String,
     },
+    /// INVALID_REQUEST: they are not what somebody has seen. Who asked looks again.
+    #[error("the configs have changed meanwhile")]
+    ConfigChanged,
     /// An attachment of a plugin the registry does not have with this content.
     #[error("the plugin {plugin} is not in the registry with the content {hash}")]
     UnknownPlugin {

@@ -30,7 +30,9 @@ mod topic;
 pub use assign::assign_replicas;
 pub use attachment::{Attachment, FaultPolicy, Grants, Limits, Plugin, PluginReference, Stage};
 pub use broker::{Broker, BrokerRegistration};
-pub use command::{Command, CreatedTopic, DeletedTopic, NewPartitions, NewTopic, Placement, ProducerIds, Response};
+pub use command::{
+    Command, ConfigOf, CreatedTopic, DeletedTopic, NewPartitions, NewTopic, Placement, ProducerIds, Response,
+};
 pub use delta::{Change, Delta};
 pub use error::ApplyError;
 pub use image::Image;

@@ -167,6 +167,40 @@ fn configs_are_set_taken_off_and_replaced() {
 }
 
 #[test]
+fn a_change_for_other_configs_than_there_are_is_refused_as_a_whole() {
+    let image = image(&[broker(0), create(vec![topic(1, "a", 1)])]);
+    let configs = |value: &str| BTreeMap::from([("a.key".to_owned(), value.to_owned())]);
+    let group = || "g".to_owned();
+    let kinds = [
+        (ConfigOf::Topic(id(1)), Command::SetTopicConfig { topic: id(1), set: BTreeMap::new(), replace: false }),
+        (ConfigOf::Cluster, Command::SetClusterConfig { set: BTreeMap::new(), replace: false }),
+        (
+            ConfigOf::Broker(NodeId::new(0)),
+            Command::SetBrokerConfig { broker: NodeId::new(0), set: BTreeMap::new(), replace: false },
+        ),
+        (ConfigOf::Group(group()), Command::SetGroupConfig { group: group(), set: BTreeMap::new(), replace: false }),
+    ];
+    for (of, mut change) in kinds {
+        let (Command::SetTopicConfig { set, .. }
+        | Command::SetClusterConfig { set, .. }
+        | Command::SetBrokerConfig { set, .. }
+        | Command::SetGroupConfig { set, .. }) = &mut change
+        else {
+            panic!()
+        };
+        set.insert("a.key".to_owned(), Some("1".to_owned()));
+        let expecting = |configs| Command::All(vec![Command::ExpectConfig { of: of.clone(), configs }, change.clone()]);
+        assert_eq!(image.apply(3, &expecting(configs("1"))).1, Err(ApplyError::ConfigChanged), "{of:?}");
+        let (changed, outcome) = image.apply(3, &expecting(BTreeMap::new()));
+        assert!(outcome.is_ok(), "{of:?}");
+        assert!(changed.apply(4, &expecting(configs("1"))).1.is_ok(), "{of:?}");
+        assert_eq!(changed.apply(4, &expecting(BTreeMap::new())).1, Err(ApplyError::ConfigChanged), "{of:?}");
+    }
+    let gone = Command::ExpectConfig { of: ConfigOf::Topic(id(9)), configs: BTreeMap::new() };
+    assert!(matches!(image.apply(3, &gone).1, Err(ApplyError::UnknownTopicId { .. })));
+}
+
+#[test]
 fn brokers_and_groups_have_configs_for_as_long_as_there_are_any() {
     let set = |value: Option<&str>| BTreeMap::from([("a.key".to_owned(), value.map(str::to_owned))]);
     let broker = |value| Command::SetBrokerConfig { broker: NodeId::new(7), set: set(value), replace: false };

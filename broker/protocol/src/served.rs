@@ -176,14 +176,22 @@ impl Served for WriteTxnMarkersRequest {
                     Ok(topic)
                 })?)
                 .with_coordinator_epoch(from.reader.i32()?);
-            // How the transaction was done; the struct has no room for it.
-            from.reader.i8()?;
+            let version = Bytes::copy_from_slice(&from.reader.array::<1>()?);
             from.end_struct()?;
-            Ok(marker)
+            Ok(marker.with_unknown_tagged_field(TRANSACTION_VERSION, version))
         })?;
         from.end_struct()?;
         Ok(Self::default().with_markers(markers))
     }
+}
+
+/// Under this tag, which no message can have, a marker keeps how its transaction was done: the struct has no field for it.
+const TRANSACTION_VERSION: i32 = -1;
+
+/// How the transaction of a marker was done: a level of the feature `transaction.version`.
+pub fn transaction_version(marker: &WritableTxnMarker) -> i8 {
+    let version = marker.unknown_tagged_fields.get(&TRANSACTION_VERSION).and_then(|bytes| bytes.first());
+    version.map_or(0, |byte| i8::from_be_bytes([*byte]))
 }
 
 /// Reads the types of flexible versions; text shares the body's bytes.

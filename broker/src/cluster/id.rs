@@ -15,7 +15,8 @@ pub fn new_cluster_id(random: &dyn Random) -> String {
     }
 }
 
-fn base64url(bytes: &[u8]) -> String {
+/// Bytes as base64url without padding, which is how Kafka writes ids.
+pub fn base64url(bytes: &[u8]) -> String {
     let digit = |value: u32| char::from(ALPHABET.get((value & 63) as usize).copied().unwrap_or(b'_'));
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {

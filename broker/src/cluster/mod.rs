@@ -35,4 +35,4 @@ mod tests;
 
 pub use error::{ClusterError, ProposeError};
 pub use handle::{Cluster, ClusterHandle, ClusterOptions, Seams};
-pub use id::new_cluster_id;
+pub use id::{base64url, new_cluster_id};

@@ -8,6 +8,7 @@ use super::markers::{MarkerError, MarkerWriter};
 use super::producer_ids::ProducerIdBlocks;
 use super::runtime::shards::{Setup, Shards, StateTopic, Surroundings};
 use super::txn::machine::{Reply, Request, TxnMachine};
+use super::txn::records::TxnRecord;
 use super::txn::{
     AddPartitions, EndTxn, Identity, InitProducer, ListTxns, ProducerIdentity, TxnDescription, TxnError, TxnOptions,
     TxnPartition, WriteMarkers,
@@ -67,6 +68,13 @@ struct Inner {
     shards: Shards<TxnMachine>,
     writer: MarkerWriter,
     producer_ids: ProducerIdBlocks,
+    max_timeout_ms: i32,
+}
+
+/// What cannot be a transactional id is refused by whoever is asked, its coordinator or not.
+fn named(id: &str) -> Result<(), TxnError> {
+    let possible = !id.is_empty() && TxnRecord::fits(id);
+    possible.then_some(()).ok_or(TxnError::InvalidRequest)
 }
 
 impl TxnCoordinator {
@@ -81,6 +89,7 @@ impl TxnCoordinator {
             compression: "uncompressed",
             segment_bytes: options.log_segment_bytes,
         };
+        let max_timeout_ms = options.max_timeout_ms;
         let (work, to_do) = mpsc::unbounded_channel();
         let append_timeout = Duration::from_millis(options.append_timeout_ms);
         let setup = Setup { options, append_timeout, work: Some(work) };
@@ -92,7 +101,7 @@ impl TxnCoordinator {
         };
         let around = Surroundings { node, cluster, partitions, clock, random, offload };
         let shards = Shards::new(around, topic, setup);
-        let inner = Arc::new(Inner { shards, writer, producer_ids: ProducerIdBlocks::default() });
+        let inner = Arc::new(Inner { shards, writer, producer_ids: ProducerIdBlocks::default(), max_timeout_ms });
         inner.shards.run(Arc::clone(&inner).follow(images));
         inner.shards.run(Arc::clone(&inner).write_markers(to_do));
         Self(inner)
@@ -125,6 +134,10 @@ impl TxnCoordinator {
     /// # Errors
     /// Why not.
     pub async fn init(&self, mut ask: InitProducer) -> Result<ProducerIdentity, TxnError> {
+        named(&ask.id)?;
+        if !(1..=self.0.max_timeout_ms).contains(&ask.timeout_ms) {
+            return Err(TxnError::InvalidTimeout);
+        }
         loop {
             match self.0.shards.ask(&ask.id.clone(), Request::Init(ask.clone()), false).await {
                 Reply::Init(Ok(Identity::Is(producer))) => return Ok(producer),
@@ -142,6 +155,7 @@ impl TxnCoordinator {
     /// # Errors
     /// Why none of them is.
     pub async fn add(&self, ask: AddPartitions) -> Result<(), TxnError> {
+        named(&ask.id)?;
         match self.0.shards.ask(&ask.id.clone(), Request::Add(ask), false).await {
             Reply::Add(outcome) => outcome,
             _ => Err(TxnError::Unknown),
@@ -153,6 +167,7 @@ impl TxnCoordinator {
     /// # Errors
     /// Why none of them can be.
     pub async fn verify(&self, ask: AddPartitions) -> Result<Vec<(TxnPartition, Option<TxnError>)>, TxnError> {
+        named(&ask.id)?;
         match self.0.shards.ask(&ask.id.clone(), Request::Verify(ask), false).await {
             Reply::Verify(outcome) => outcome,
             _ => Err(TxnError::Unknown),
@@ -164,6 +179,7 @@ impl TxnCoordinator {
     /// # Errors
     /// Why not.
     pub async fn end(&self, mut ask: EndTxn) -> Result<ProducerIdentity, TxnError> {
+        named(&ask.id)?;
         loop {
             match self.0.shards.ask(&ask.id.clone(), Request::End(ask.clone()), false).await {
                 Reply::End(Ok(Identity::Is(producer))) => return Ok(producer),
@@ -181,6 +197,7 @@ impl TxnCoordinator {
     /// # Errors
     /// Why not.
     pub async fn describe(&self, id: Arc<str>) -> Result<TxnDescription, TxnError> {
+        named(&id)?;
         match self.0.shards.ask(&id, Request::Describe(Arc::clone(&id)), false).await {
             Reply::Describe(outcome) => outcome,
             _ => Err(TxnError::Unknown),

@@ -4,6 +4,9 @@
 //! the transaction. Between the question and the append the transaction may end; a batch that came after its own marker
 //! would stay undecided for ever. So whoever asks takes a guard, a marker makes the guard worthless, and the batch is
 //! appended only with a guard that is still good.
+//!
+//! A batch that was refused for the moment comes again, and those that the producer sent behind it must not come to the log
+//! before it: where the partition knows nothing of the producer yet, no sequence would tell.
 
 use millrace_model::{ProducerEpoch, ProducerId};
 use std::collections::BTreeMap;
@@ -22,12 +25,17 @@ pub enum Admission {
     Verify(Guard),
 }
 
+/// Of so many producers at most is it remembered which batch is to come again.
+const MOST_POSTPONED: usize = 10_000;
+
 #[derive(Debug, Default)]
 struct Entries {
     /// Transactions that have begun here, by their producers.
     open: BTreeMap<ProducerId, ProducerEpoch>,
     /// Transactions that somebody asks about. An older one of the producer may be open still.
     asked: BTreeMap<ProducerId, (ProducerEpoch, Guard)>,
+    /// The lowest sequences that were refused for the moment.
+    postponed: BTreeMap<ProducerId, (ProducerEpoch, i32)>,
     guards: u64,
 }
 
@@ -66,6 +74,24 @@ impl Gate {
         }
     }
 
+    /// Nothing comes of the question now, and the batch will come again.
+    pub(super) fn postpone(&self, id: ProducerId, guard: Guard, epoch: ProducerEpoch, sequence: i32) {
+        self.abandon(id, guard);
+        let mut entries = self.entries();
+        let (known, lowest) = entries.postponed.entry(id).or_insert((epoch, sequence));
+        if *known < epoch || *known == epoch && sequence < *lowest {
+            (*known, *lowest) = (epoch, sequence);
+        }
+        if entries.postponed.len() > MOST_POSTPONED {
+            entries.postponed.pop_first();
+        }
+    }
+
+    /// The sequence that the producer's first batch here must not be beyond.
+    pub(super) fn postponed(&self, id: ProducerId, epoch: ProducerEpoch) -> Option<i32> {
+        self.entries().postponed.get(&id).filter(|(known, _)| *known == epoch).map(|(_, lowest)| *lowest)
+    }
+
     /// Whether a batch may be appended; it then begins, or goes on with, its transaction.
     pub(super) fn admits(&self, id: ProducerId, epoch: ProducerEpoch, guard: Option<Guard>) -> bool {
         let entries = self.entries();
@@ -78,6 +104,7 @@ impl Gate {
         let mut entries = self.entries();
         if entries.open.insert(id, epoch) != Some(epoch) {
             entries.asked.remove(&id);
+            entries.postponed.remove(&id);
         }
     }
 
@@ -86,6 +113,7 @@ impl Gate {
     pub(super) fn ended(&self, id: ProducerId, epoch: ProducerEpoch, strict: bool) {
         let mut entries = self.entries();
         entries.open.remove(&id);
+        entries.postponed.remove(&id);
         if entries.asked.get(&id).is_some_and(|(asked, _)| *asked < epoch || !strict) {
             entries.asked.remove(&id);
         }
@@ -127,6 +155,23 @@ mod tests {
         gate.opened(ID, next);
         gate.ended(ID, ProducerEpoch::new(3), true);
         assert!(!gate.admits(ID, next, Some(early)), "it is over now");
+    }
+
+    #[test]
+    fn a_batch_that_is_to_come_again_is_waited_for() {
+        let gate = Gate::default();
+        let Admission::Verify(guard) = gate.admission(ID, EPOCH) else { panic!() };
+        gate.postpone(ID, guard, EPOCH, 7);
+        gate.postpone(ID, guard, EPOCH, 5);
+        gate.postpone(ID, guard, EPOCH, 9);
+        assert_eq!(gate.postponed(ID, EPOCH), Some(5));
+        assert_eq!(gate.postponed(ID, ProducerEpoch::new(2)), None);
+        gate.opened(ID, EPOCH);
+        assert_eq!(gate.postponed(ID, EPOCH), None);
+        for id in 0..20_000 {
+            gate.postpone(ProducerId::new(id), guard, EPOCH, 0);
+        }
+        assert!(gate.entries().postponed.len() <= MOST_POSTPONED);
     }
 
     #[test]

@@ -11,7 +11,9 @@ use super::{Options, isr};
 use crate::config::kafka_keys::TopicSettings;
 use arc_swap::ArcSwap;
 use futures::FutureExt;
-use millrace_model::{Batch, LeaderEpoch, Offset, PartitionId, ProducerEpoch, ProducerId, Timestamp, TopicPartition};
+use millrace_model::{
+    Batch, BatchHeader, LeaderEpoch, Offset, PartitionId, ProducerEpoch, ProducerId, Timestamp, TopicPartition,
+};
 use millrace_storage::{GenerationStart, Generations, Log, LogReader, ProducerFacts};
 use std::future::Future;
 use std::pin::Pin;
@@ -160,6 +162,11 @@ impl PartitionHandle {
     /// Gives a guard back: the coordinator did not agree.
     pub fn abandon(&self, id: ProducerId, guard: Guard) {
         self.0.gate.abandon(id, guard);
+    }
+
+    /// Gives a guard back: the coordinator did not agree now, and the batch will come again.
+    pub fn postpone(&self, guard: Guard, header: &BatchHeader) {
+        self.0.gate.postpone(header.producer_id, guard, header.producer_epoch, header.base_sequence);
     }
 
     /// The producers that the log remembers.

@@ -15,7 +15,7 @@ use super::stage::{BatchStage, Generation, StageContext, StageOutcome};
 use super::validate;
 use crate::config::kafka_keys::{TimestampType, TopicSettings};
 use millrace_model::{Batch, Offset, Timestamp};
-use millrace_storage::{Generations, Log, SequenceCheck};
+use millrace_storage::{Generations, Log, ProducerError, SequenceCheck};
 use std::sync::Arc;
 
 /// A batch whose form has been checked.
@@ -148,7 +148,10 @@ impl Writer {
             return Ok(None);
         }
         match log.check_producer(header)? {
-            SequenceCheck::New => admit(partition, candidate).map(|()| None),
+            SequenceCheck::New => {
+                in_turn(partition, candidate)?;
+                admit(partition, candidate).map(|()| None)
+            }
             SequenceCheck::Duplicate { base_offset, last_offset, timestamp } => Ok(Some(Written {
                 appended: Appended {
                     base_offset,
@@ -177,7 +180,7 @@ impl Writer {
         let header = batch.header();
         if header.attributes.is_control() {
             partition.gate.ended(header.producer_id, header.producer_epoch, claim.strict);
-        } else if header.attributes.is_transactional() {
+        } else if header.attributes.is_transactional() && header.producer_id.is_some() {
             partition.gate.opened(header.producer_id, header.producer_epoch);
         }
         let end = appended.last_offset.next();
@@ -193,6 +196,19 @@ impl Writer {
             flush_upto: must_flush(partition, end).then_some(end),
             rolled: appended.rolled,
         })
+    }
+}
+
+/// A batch does not overtake one that was refused for the moment.
+fn in_turn(partition: &Inner, candidate: &Candidate) -> Result<(), AppendError> {
+    let header = candidate.batch.header();
+    if !header.attributes.is_transactional() {
+        return Ok(());
+    }
+    let (id, epoch, got) = (header.producer_id, header.producer_epoch, header.base_sequence);
+    match partition.gate.postponed(id, epoch) {
+        Some(expected) if got > expected => Err(ProducerError::OutOfOrder { id, epoch, expected, got }.into()),
+        _ => Ok(()),
     }
 }
 

@@ -46,6 +46,7 @@ pub fn produce(pair: &mut Pair) {
         ("no records", "alpha", 1, Some(Bytes::new()), -1),
         ("noise", "alpha", 1, Some(Bytes::from_static(&[0x5a; 100])), -1),
         ("cut short", "alpha", 1, Some(good.bytes().slice(..70)), -1),
+        ("an internal topic", "__consumer_offsets", 0, Some(good.bytes()), -1),
         ("two batches", "alpha", 1, Some([good.bytes(), good.bytes()].concat().into()), -1),
         ("from the future", "alpha", 2, Some(Raw { timestamp: 4_000_000_000_000, ..good.clone() }.bytes()), -1),
         ("before 1970", "alpha", 2, Some(Raw { timestamp: -5, ..good.clone() }.bytes()), -1),

@@ -18,8 +18,12 @@ mod admin;
 pub mod batch;
 mod data;
 mod frames;
+mod group_scripts;
 mod groups;
+mod script;
 pub mod topics;
+mod transactions;
+mod txn_scripts;
 
 /// Differences that are meant, each with its reason.
 const KNOWN: &str = include_str!("known.md");
@@ -73,8 +77,14 @@ impl Pair {
     /// Starts both; `None` without Java.
     fn start() -> Option<Self> {
         tools::java()?;
-        // Both would wait three seconds for more members before a group's first generation.
-        let config = vec![("group.initial.rebalance.delay.ms".to_owned(), "0".to_owned())];
+        let config = [
+            // Both would wait three seconds for more members before a group's first generation.
+            ("group.initial.rebalance.delay.ms", "0"),
+            // Targets are computed at once, so that they do not depend on the moment.
+            ("group.consumer.assignment.interval.ms", "0"),
+            ("transaction.abort.timed.out.transaction.cleanup.interval.ms", "500"),
+        ];
+        let config: Vec<_> = config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let kafka = Broker::of(Kind::Kafka, Options { config: config.clone(), topics: None });
         let ours = Broker::with(Options { config, topics: None });
         Some(Self { ours, kafka, asked: 0, known: Known::all(), differences: BTreeMap::new() })
@@ -162,6 +172,11 @@ pub fn frame<R: Request>(request: &R, version: i16) -> Option<Vec<u8>> {
 pub fn answer<R: Request>(port: u16, frame: &[u8], version: i16) -> Result<R::Response, String> {
     let mut wire = Wire::connect(port, Duration::from_secs(5)).map_err(|error| format!("no connection: {error}"))?;
     wire.send_frame(frame).map_err(|error| format!("cannot send: {:?}", error.kind()))?;
+    read::<R>(&mut wire, version)
+}
+
+/// Decodes what comes on a connection.
+pub fn read<R: Request>(wire: &mut Wire, version: i16) -> Result<R::Response, String> {
     let bytes = wire.receive_frame().map_err(|error| format!("no answer: {:?}", error.kind()))?;
     let mut bytes = bytes::Bytes::from(bytes);
     let header =
@@ -188,6 +203,14 @@ fn normalised(text: &str) -> String {
 
 fn own_values(line: &str) -> String {
     let mut line = without_uuids(line);
+    // A member's id in Kafka's form of a UUID.
+    let is_id =
+        |text: &str| text.len() == 22 && text.bytes().all(|it| it.is_ascii_alphanumeric() || b"-_".contains(&it));
+    if let Some((before, quoted)) = line.split_once("member_id: \"")
+        && quoted.strip_suffix("\",").is_some_and(is_id)
+    {
+        return format!("{before}member_id: <base64>");
+    }
     // Bounds that move with each broker's clock.
     if let Some(at) = line.find("should be within [") {
         line.truncate(at);
@@ -196,7 +219,9 @@ fn own_values(line: &str) -> String {
     let Some((name, value)) = line.trim_start().split_once(": ") else { return line };
     let hide = match name {
         "port" | "cluster_id" => true,
-        "producer_id" | "log_append_time_ms" | "session_id" => !matches!(value, "-1," | "0,"),
+        "producer_id" | "log_append_time_ms" | "session_id" | "transaction_start_time_ms" | "last_timestamp" => {
+            !matches!(value, "-1," | "0,")
+        }
         _ => false,
     };
     if hide { format!("{}{name}: <own>", " ".repeat(indent)) } else { line }
@@ -268,10 +293,13 @@ fn millrace_answers_as_kafka_does_field_by_field() {
     data::epochs_and_producers(&mut pair);
     admin::all(&mut pair);
     groups::coordinators(&mut pair);
+    transactions::all(&mut pair);
+    txn_scripts::all(&mut pair);
     groups::strangers(&mut pair);
     groups::commits(&mut pair);
     groups::consumers(&mut pair);
     groups::deletions(&mut pair);
+    group_scripts::all(&mut pair);
     topics::delete(&mut pair);
     frames::malformed(&mut pair);
     eprintln!("probe: {} requests compared", pair.asked);

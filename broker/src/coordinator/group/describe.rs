@@ -3,7 +3,7 @@
 use super::classic::State;
 use super::consumer::{ConsumerGroup, ConsumerMember};
 use super::machine::{Group, GroupMachine, Kind};
-use super::records::{Epochs, Partitions};
+use super::records::{CurrentValue, Epochs, Partitions};
 use super::types::{ConsumerGroupDescription, ConsumerMemberDescription, GroupDescription, GroupError, GroupOverview};
 use std::sync::Arc;
 
@@ -79,10 +79,19 @@ fn describe_member(group: &ConsumerGroup, member: &ConsumerMember) -> ConsumerMe
         client_host: member.told.client_host.clone(),
         topics: member.told.topics.iter().cloned().collect(),
         regex: member.told.regex.clone(),
-        assignment: numbers(&member.current.assigned),
+        assignment: had(&member.current),
         target: group.target(&member.id).map(|target| Partitions::clone(target)).unwrap_or_default(),
         is_classic: member.is_classic(),
     }
+}
+
+/// What a member has: what it was given, and what it has not given up yet.
+fn had(current: &CurrentValue) -> Partitions {
+    let mut had = numbers(&current.assigned);
+    for (topic, partitions) in &current.revoking {
+        had.entry(*topic).or_default().extend(partitions.keys());
+    }
+    had
 }
 
 /// Partitions without their epochs.

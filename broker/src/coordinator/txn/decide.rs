@@ -96,10 +96,9 @@ impl Txn {
         next
     }
 
-    /// Nobody answers for the transaction any more: it is aborted, and its epoch is worth nothing.
+    /// Nobody answers for the transaction any more: it is aborted, and whoever had its epoch begins anew with InitProducerId.
     pub(super) fn fence(&self, now: Timestamp) -> Self {
-        let prepared = self.prepare(false, OURS, ProducerId::NONE, now);
-        Self { last_epoch: ProducerEpoch::NONE, ..prepared }
+        self.prepare(false, OURS, ProducerId::NONE, now)
     }
 
     fn prepare(&self, commit: bool, version: TxnVersion, next_id: ProducerId, now: Timestamp) -> Self {

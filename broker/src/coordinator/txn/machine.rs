@@ -4,6 +4,7 @@
 //! - State changes when its record is committed, never before; what could not be stored has not happened.
 //! - A transaction that is prepared is ended by its markers, whatever happens to this node: they are asked for once the
 //!   record is committed, and again by whoever replays it.
+//! - Who asks has a name that fits a record, and a timeout within bounds: `TxnCoordinator` asks for nobody else.
 //! - Between a prepared and a completed record nothing else is stored about a transactional id.
 
 use super::decide::{self, End, Init};
@@ -104,12 +105,6 @@ impl TxnMachine {
     }
 
     fn init(&self, token: Token, ask: InitProducer, now: Now) -> TxnStep {
-        if ask.id.is_empty() || !TxnRecord::fits(&ask.id) {
-            return reply(token, Reply::Init(Err(TxnError::InvalidRequest)));
-        }
-        if !(1..=self.options.max_timeout_ms).contains(&ask.timeout_ms) {
-            return reply(token, Reply::Init(Err(TxnError::InvalidTimeout)));
-        }
         match decide::init(self.txns.get(&ask.id), &ask, now.wall) {
             Ok(Init::Ready(txn)) => {
                 let is = Identity::Is(txn.producer());
@@ -123,9 +118,6 @@ impl TxnMachine {
     }
 
     fn add(&self, token: Token, ask: AddPartitions, now: Now) -> TxnStep {
-        if ask.id.is_empty() {
-            return reply(token, Reply::Add(Err(TxnError::InvalidRequest)));
-        }
         match decide::add(self.txns.get(&ask.id), &ask, now.wall) {
             Ok(Some(txn)) => Self::store(ask.id, txn, token, Reply::Add(Ok(()))),
             Ok(None) => reply(token, Reply::Add(Ok(()))),
@@ -134,9 +126,6 @@ impl TxnMachine {
     }
 
     fn verify(&self, ask: AddPartitions) -> Result<Vec<(TxnPartition, Option<TxnError>)>, TxnError> {
-        if ask.id.is_empty() {
-            return Err(TxnError::InvalidRequest);
-        }
         let txn = decide::open_to(self.txns.get(&ask.id), ask.producer)?;
         let verdict = |partition: TxnPartition| {
             let is_part = txn.partitions.contains(&partition);
@@ -146,9 +135,6 @@ impl TxnMachine {
     }
 
     fn end(&self, token: Token, ask: EndTxn, now: Now) -> TxnStep {
-        if ask.id.is_empty() {
-            return reply(token, Reply::End(Err(TxnError::InvalidRequest)));
-        }
         match decide::end(self.txns.get(&ask.id), &ask, now.wall) {
             Ok(End::Prepare(txn)) => {
                 let is = Identity::Is(txn.next_producer());
@@ -271,8 +257,7 @@ impl Machine for TxnMachine {
             Request::MarkersWritten { id, producer } => self.markers_written(token, id, producer, now),
             Request::Describe(id) => {
                 let described = self.txns.get(&id).map(|txn| describe(&id, txn));
-                let missing = if id.is_empty() { TxnError::InvalidRequest } else { TxnError::IdNotFound };
-                reply(token, Reply::Describe(described.ok_or(missing)))
+                reply(token, Reply::Describe(described.ok_or(TxnError::IdNotFound)))
             }
             Request::List(ask) => reply(token, Reply::List(Ok(self.list(&ask, now)))),
         }

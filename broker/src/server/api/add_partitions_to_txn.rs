@@ -2,11 +2,13 @@
 //!
 //! - To 3: one transaction, from a client. 4: many, from brokers, some of them to be verified only (KIP-890). 5:
 //!   TRANSACTION_ABORTABLE.
+//!   Internal topics are closed to clients.
 //! - All or nothing for a transaction: where one partition does not exist, the others are not attempted.
 
 use super::Asked;
 use super::txn_wire::{code, code_since, producer};
-use crate::coordinator::txn::{AddPartitions, ProducerIdentity, TxnError, TxnPartition, TxnVersion};
+use crate::coordinator::txn::{AddPartitions, ProducerIdentity, TxnPartition, TxnVersion};
+use millrace_metadata::is_internal_topic;
 use millrace_model::PartitionId;
 use millrace_protocol::ErrorCode;
 use millrace_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
@@ -58,12 +60,17 @@ async fn one(asked: &Asked, wanted: &Wanted<'_>) -> Vec<AddPartitionsToTxnTopicR
         let name: Arc<str> = topic.name.as_str().into();
         codes.extend(topic.partitions.iter().map(|index| ((Arc::clone(&name), *index), ErrorCode::None)));
     }
-    if codes.keys().all(exists) {
+    // Clients have other ways to make groups' partitions part of a transaction.
+    let is_closed = |partition: &TxnPartition| asked.version < 4 && is_internal_topic(&partition.0);
+    if codes.keys().all(|partition| exists(partition) && !is_closed(partition)) {
         decide(asked, wanted, &mut codes).await;
     } else {
         for (partition, code) in &mut codes {
-            let missing = !exists(partition);
-            *code = if missing { ErrorCode::UnknownTopicOrPartition } else { ErrorCode::OperationNotAttempted };
+            *code = match partition {
+                partition if is_closed(partition) => ErrorCode::TopicAuthorizationFailed,
+                partition if !exists(partition) => ErrorCode::UnknownTopicOrPartition,
+                _ => ErrorCode::OperationNotAttempted,
+            };
         }
     }
     wanted.topics.iter().map(|topic| result(topic, &codes)).collect()
@@ -84,11 +91,7 @@ async fn decide(asked: &Asked, wanted: &Wanted<'_>, codes: &mut BTreeMap<TxnPart
     match outcome {
         Ok(verdicts) => {
             for (partition, error) in verdicts {
-                let known = |error| match error {
-                    TxnError::Abortable if asked.version < 5 => ErrorCode::InvalidTxnState,
-                    error => code(error),
-                };
-                codes.insert(partition, error.map_or(ErrorCode::None, known));
+                codes.insert(partition, error.map_or(ErrorCode::None, code));
             }
         }
         Err(error) => codes.values_mut().for_each(|code| *code = code_since(2, asked.version, error)),

@@ -5,11 +5,12 @@
 
 use super::Context;
 use super::errors::{self, INVALID_REQUEST};
+use crate::cluster::ProposeError;
 use crate::config::kafka_keys::{
     Key, KeyError, Kind, broker_key, check_dynamic, group_keys, topic_key, validate_group, validate_topic,
 };
 use futures::future::join_all;
-use millrace_metadata::{Command, Image, check_topic_name};
+use millrace_metadata::{ApplyError, Command, ConfigOf, Image, check_topic_name};
 use millrace_protocol::{ErrorCode, StrBytes};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +19,9 @@ pub(super) const BROKER: i8 = 4;
 pub(super) const BROKER_LOGGER: i8 = 8;
 pub(super) const CLIENT_METRICS: i8 = 16;
 pub(super) const GROUP: i8 = 32;
+
+/// Of all who change the same configs at the same time one comes through at each attempt.
+const ATTEMPTS: usize = 1_000;
 
 const MIN_INSYNC: &str = "min.insync.replicas";
 
@@ -53,27 +57,33 @@ pub(super) async fn make(context: &Context, changes: &[Change], validate_only: b
     for change in changes {
         *times.entry((change.kind, &change.name)).or_default() += 1;
     }
-    let decided = changes.iter().map(|change| match times.get(&(change.kind, change.name.as_str())) {
-        Some(1) => command(context, &image, change),
-        _ => refuse("Each resource must appear at most once."),
-    });
-    let proposed = decided.map(|decided| async move {
-        let command = decided?;
-        if validate_only {
-            return Ok(());
+    let (image, times) = (&image, &times);
+    let proposed = changes.iter().map(|change| async move {
+        match times.get(&(change.kind, change.name.as_str())) {
+            Some(1) if validate_only => command(context, image, change).map(drop),
+            Some(1) => make_one(context, change).await,
+            _ => refuse("Each resource must appear at most once."),
         }
-        context
-            .cluster
-            .propose(command)
-            .await
-            .map(drop)
-            .map_err(|error| (errors::propose(&error), Some(error.to_string())))
     });
-    let outcomes = join_all(proposed.collect::<Vec<_>>()).await;
+    let outcomes = join_all(proposed).await;
     if !validate_only && outcomes.iter().any(Result::is_ok) {
         context.partitions.in_line_with(context.cluster.image().index()).await;
     }
     outcomes
+}
+
+/// Where the configs have changed since they were looked at, what the change makes of them is worked out anew.
+async fn make_one(context: &Context, change: &Change) -> Result<(), Refused> {
+    let mut attempts = 0;
+    loop {
+        let command = command(context, &context.cluster.image(), change)?;
+        attempts += 1;
+        match context.cluster.propose(command).await {
+            Ok(_) => return Ok(()),
+            Err(ProposeError::Refused(ApplyError::ConfigChanged)) if attempts < ATTEMPTS => {}
+            Err(error) => return Err((errors::propose(&error), Some(error.to_string()))),
+        }
+    }
 }
 
 fn refuse<T>(reason: impl Into<String>) -> Result<T, Refused> {
@@ -116,7 +126,10 @@ fn topic(image: &Image, change: &Change) -> Result<Command, Refused> {
     }
     validate_topic(&altered.configs).map_err(|error| invalid(&error))?;
     match found {
-        Some(topic) => Ok(Command::SetTopicConfig { topic: topic.id, set: altered.set, replace: change.replace }),
+        Some(topic) => {
+            let set = Command::SetTopicConfig { topic: topic.id, set: altered.set, replace: change.replace };
+            Ok(unless_changed(ConfigOf::Topic(topic.id), &topic.config, set))
+        }
         None => {
             let reason = format!("The topic '{name}' does not exist.");
             Err((ErrorCode::UnknownTopicOrPartition, Some(reason)))
@@ -132,7 +145,8 @@ fn cluster(image: &Image, change: &Change) -> Result<Command, Refused> {
         let reason = "Cluster-level min.insync.replicas cannot be removed while ELR is enabled.";
         return Err((ErrorCode::InvalidConfig, Some(reason.to_owned())));
     }
-    Ok(Command::SetClusterConfig { set: altered.set, replace: change.replace })
+    let set = Command::SetClusterConfig { set: altered.set, replace: change.replace };
+    Ok(unless_changed(ConfigOf::Cluster, image.cluster_config(), set))
 }
 
 fn broker(context: &Context, image: &Image, change: &Change) -> Result<Command, Refused> {
@@ -143,25 +157,34 @@ fn broker(context: &Context, image: &Image, change: &Change) -> Result<Command, 
         Err(_) => return refuse(format!("Node id must be an integer, but it is: {name}")),
     }
     let none = BTreeMap::new();
-    let altered = altered_broker(image.broker_config(own).unwrap_or(&none), change)?;
+    let current = image.broker_config(own).unwrap_or(&none);
+    let altered = altered_broker(current, change)?;
     check_dynamic(&altered.configs, true).or_else(|error| refuse(error.to_string()))?;
     if altered.set.contains_key(MIN_INSYNC) {
         let reason = "Broker-level min.insync.replicas cannot be altered while ELR is enabled.";
         return Err((ErrorCode::InvalidConfig, Some(reason.to_owned())));
     }
-    Ok(Command::SetBrokerConfig { broker: own, set: altered.set, replace: change.replace })
+    let set = Command::SetBrokerConfig { broker: own, set: altered.set, replace: change.replace };
+    Ok(unless_changed(ConfigOf::Broker(own), current, set))
 }
 
 fn group(context: &Context, image: &Image, change: &Change) -> Result<Command, Refused> {
     let name = change.name.as_str();
     let none = BTreeMap::new();
     let find = |name: &str| group_keys().iter().find(|key| key.name == name);
-    let altered = altered(image.group_config(name).unwrap_or(&none), change, find)?;
+    let current = image.group_config(name).unwrap_or(&none);
+    let altered = altered(current, change, find)?;
     if name.is_empty() {
         return refuse("Default group resources are not allowed.");
     }
     validate_group(&altered.configs, &context.keys_in(image)).map_err(|error| invalid(&error))?;
-    Ok(Command::SetGroupConfig { group: name.to_owned(), set: altered.set, replace: change.replace })
+    let set = Command::SetGroupConfig { group: name.to_owned(), set: altered.set, replace: change.replace };
+    Ok(unless_changed(ConfigOf::Group(name.to_owned()), current, set))
+}
+
+/// What was checked is what is applied: a list that somebody else adds to at the same time keeps both.
+fn unless_changed(of: ConfigOf, current: &BTreeMap<String, String>, set: Command) -> Command {
+    Command::All(vec![Command::ExpectConfig { of, configs: current.clone() }, set])
 }
 
 /// What the steps make of a resource's configs.

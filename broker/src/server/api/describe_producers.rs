@@ -11,12 +11,15 @@ use millrace_storage::ProducerFacts;
 pub(super) async fn handle(asked: Asked, request: DescribeProducersRequest) -> DescribeProducersResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
+        let is_known = asked.context.cluster.image().topic(&topic.name).is_some();
+        let unknown = (!is_known).then(|| text("This server does not host this topic-partition."));
         let mut partitions = Vec::with_capacity(topic.partition_indexes.len());
         for index in &topic.partition_indexes {
             let response = PartitionResponse::default().with_partition_index(*index);
             partitions.push(match producers(&asked, &topic.name, PartitionId::new(*index)).await {
                 Ok(producers) => response.with_active_producers(producers),
-                Err(error) => response.with_error_code(error.code()).with_error_message(Some(text(error.to_string()))),
+                // Kafka finds words for topics only.
+                Err(error) => response.with_error_code(error.code()).with_error_message(unknown.clone()),
             });
         }
         topics.push(TopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions));

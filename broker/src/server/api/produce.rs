@@ -5,6 +5,8 @@
 //! * From version 7 on batches may be compressed with zstd, 8 names the records at fault (KIP-467), 10 names the leader to
 //!   go to (KIP-951), 12 makes partitions part of the producer's transaction (KIP-890), 13 names topics by id.
 //!
+//! Internal topics are closed to all but Kafka's admin client, which goes by its name.
+//!
 //! The order of a partition's batches is fixed while this function runs. Where no stage and no flush is awaited the answer
 //! is there when it returns, without a task or a future.
 
@@ -17,12 +19,14 @@ use crate::partition::{
 use crate::server::service::{Answer, Call, Outcome};
 use bytes::{Bytes, BytesMut};
 use futures::future::join_all;
+use millrace_metadata::is_internal_topic;
 use millrace_model::{Batch, LeaderEpoch, NodeId, Offset, PartitionId, ProducerEpoch, ProducerId, TopicId};
 use millrace_protocol::fetch_response::Endpoint;
 use millrace_protocol::messages::produce_request::TopicProduceData;
 use millrace_protocol::messages::{ProduceRequest, TopicName};
 use millrace_protocol::produce_response::{ProduceResponse, Produced};
 use millrace_protocol::{ErrorCode, decode};
+use millrace_storage::ProducerError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -33,6 +37,8 @@ const MAGIC_AT: usize = 16;
 /// Where the lower half of its attributes is, and the bit there of a batch in a transaction.
 const ATTRIBUTES_AT: usize = 22;
 const TRANSACTIONAL: u8 = 0x10;
+/// The name of Kafka's admin client.
+const ADMIN: &[u8] = b"__admin_client";
 
 /// One partition of the request on its way.
 enum Pending {
@@ -46,6 +52,19 @@ struct Unverified {
     batch: Batch,
     guard: Guard,
     handle: PartitionHandle,
+    /// Its topic is not for this client.
+    is_closed: bool,
+}
+
+/// What holds for all batches of a request.
+#[derive(Clone, Copy)]
+struct Terms {
+    version: i16,
+    acks: i16,
+    /// Whether it names a transactional id.
+    transactional: bool,
+    /// Whether who asks may write to internal topics.
+    internal: bool,
 }
 
 impl Unverified {
@@ -122,12 +141,14 @@ pub(super) fn handle(context: &Arc<Context>, call: Call) -> Answer {
         Err(error) => return refuse(format!("Produce version {version}: {error}")),
     };
     let has_id = request.transactional_id.is_some();
+    let internal = header.client_id.as_deref() == Some(ADMIN);
+    let terms = Terms { version, acks: request.acks, transactional: has_id, internal };
     let whole = request.topic_data.iter().flat_map(|topic| &topic.partition_data);
     let whole = whole.filter_map(|data| data.records.as_deref()).find_map(|batch| whole_request(batch, has_id));
     let general =
         if !matches!(request.acks, -1..=1) { Some(Failure::new(ErrorCode::InvalidRequiredAcks, None)) } else { None };
     let topics = request.topic_data.into_iter().map(|topic| match &whole {
-        None => append_topic(context, (version, request.acks, has_id), topic, general.as_ref()),
+        None => append_topic(context, terms, topic, general.as_ref()),
         Some(failure) => refuse_topic(topic, failure),
     });
     let transaction = request.transactional_id.as_ref().map(|id| id.as_str());
@@ -175,21 +196,17 @@ fn refuse_topic(data: TopicProduceData, failure: &Failure) -> AskedTopic {
     AskedTopic { id: TopicId::new(data.topic_id), name: data.name, partitions }
 }
 
-fn append_topic(
-    context: &Context,
-    asked: (i16, i16, bool),
-    data: TopicProduceData,
-    general: Option<&Failure>,
-) -> AskedTopic {
-    let (id, (version, ..)) = (TopicId::new(data.topic_id), asked);
-    let topic = if version >= 13 { context.partitions.topic(id) } else { context.partitions.topic_named(&data.name) };
+fn append_topic(context: &Context, terms: Terms, data: TopicProduceData, general: Option<&Failure>) -> AskedTopic {
+    let id = TopicId::new(data.topic_id);
+    let topic =
+        if terms.version >= 13 { context.partitions.topic(id) } else { context.partitions.topic_named(&data.name) };
     let partitions = data.partition_data.into_iter().map(|partition| {
         let index = PartitionId::new(partition.index);
         let pending = match general {
             Some(failure) if topic.is_some() => {
                 Pending::Done(Err(Failure::new(failure.error, failure.message.as_deref())))
             }
-            _ => append(context, asked, id, topic.as_deref(), index, partition.records),
+            _ => append(context, terms, id, topic.as_deref(), index, partition.records),
         };
         (index, pending)
     });
@@ -198,30 +215,35 @@ fn append_topic(
 
 fn append(
     context: &Context,
-    (version, acks, transactional): (i16, i16, bool),
+    terms: Terms,
     id: TopicId,
     topic: Option<&TopicPartitions>,
     index: PartitionId,
     records: Option<Bytes>,
 ) -> Pending {
     let Some(handle) = topic.and_then(|topic| topic.get(index)) else {
-        return Pending::Done(Err(elsewhere(context, version, id, topic, index)));
+        return Pending::Done(Err(elsewhere(context, terms.version, id, topic, index)));
     };
-    let batch = match only_batch(version, records.unwrap_or_default()) {
+    let batch = match only_batch(terms.version, records.unwrap_or_default()) {
         Ok(batch) => batch,
         Err(failure) => return Pending::Done(Err(failure)),
     };
-    if acks == -1 && !enough_in_sync(context, handle) {
+    let is_closed = !terms.internal && is_internal_topic(handle.topic());
+    if !is_closed && terms.acks == -1 && !enough_in_sync(context, handle) {
         let failure = Failure::new(ErrorCode::NotEnoughReplicas, None);
         return Pending::Done(Err(Failure { log_start: Some(handle.log_start()), ..failure }));
     }
     let header = batch.header();
     // Without the transaction's name nobody can be asked; the partition refuses the batch where its transaction is not open.
-    if transactional
+    if terms.transactional
         && header.attributes.is_transactional()
+        && header.producer_id.is_some()
         && let Admission::Verify(guard) = handle.admission(header.producer_id, header.producer_epoch)
     {
-        return Pending::Unverified(Box::new(Unverified { batch, guard, handle: handle.clone() }));
+        return Pending::Unverified(Box::new(Unverified { batch, guard, handle: handle.clone(), is_closed }));
+    }
+    if is_closed {
+        return Pending::Done(Err(Failure::new(ErrorCode::InvalidTopicException, None)));
     }
     match handle.append(batch, Origin::Client).now() {
         Ok(outcome) => Pending::Done(outcome.map_err(|error| Failure::of(error, handle.log_start()))),
@@ -339,14 +361,25 @@ async fn ask(
 
 fn verified(it: &Unverified, verdict: Option<TxnError>, version: i16) -> Pending {
     if let Some(error) = verdict {
+        let code = unverified(error, version);
+        match code {
+            ErrorCode::NotEnoughReplicas => it.handle.postpone(it.guard, it.batch.header()),
+            _ => it.handle.abandon(it.batch.header().producer_id, it.guard),
+        }
+        return Pending::Done(Err(Failure::new(code, unverified_because(error, code).as_deref())));
+    }
+    if it.is_closed {
         it.handle.abandon(it.batch.header().producer_id, it.guard);
-        return Pending::Done(Err(Failure::new(unverified(error, version), Some(&error.to_string()))));
+        return Pending::Done(Err(Failure::new(ErrorCode::InvalidTopicException, None)));
     }
     let claim = Claim { guard: Some(it.guard), strict: false };
     match it.handle.append_with(it.batch.clone(), Origin::Client, claim).now() {
         Ok(outcome) => Pending::Done(outcome.map_err(|error| {
             it.handle.abandon(it.batch.header().producer_id, it.guard);
-            Failure::of(error, it.handle.log_start())
+            let is_fenced = matches!(error, AppendError::Producer(ProducerError::Fenced { .. }));
+            let failure = Failure::of(error, it.handle.log_start());
+            // Kafka looks at the epoch before it asks the coordinator, and says no more than that.
+            Failure { log_start: failure.log_start.filter(|_| !is_fenced), ..failure }
         })),
         Err(append) => Pending::Waiting(append, it.handle.clone()),
     }
@@ -362,6 +395,18 @@ const fn unverified(error: TxnError, version: i16) -> ErrorCode {
         }
         TxnError::Abortable if version < 11 => ErrorCode::InvalidTxnState,
         error => txn_wire::code(error),
+    }
+}
+
+/// What is said beside the code. Producers take INVALID_TXN_STATE for a bug of their own, NOT_ENOUGH_REPLICAS for one of ours.
+fn unverified_because(error: TxnError, code: ErrorCode) -> Option<String> {
+    match code {
+        ErrorCode::NotEnoughReplicas => Some(format!(
+            "Unable to verify the partition has been added to the transaction. Underlying error: {}",
+            txn_wire::code(error)
+        )),
+        ErrorCode::InvalidTxnState => Some("Partition was not added to the transaction".to_owned()),
+        _ => None,
     }
 }
 

@@ -3,68 +3,95 @@
 //! - 2: leader epochs; 3: the member on whose behalf (KIP-447); 4: TRANSACTION_ABORTABLE; 5: the group's partition becomes
 //!   part of the transaction by this request (KIP-890). Before that its coordinator is asked whether it is.
 
-use super::group_wire::{number, optional};
+use super::group_wire::{number, optional, shared};
 use super::txn_wire::{Patience, admit, code, producer};
 use super::{Asked, group_wire};
 use crate::coordinator::group::transactions::TxnOffsetCommit;
 use crate::coordinator::group::{CommitPartition, CommitTopic, OffsetCommit};
 use crate::coordinator::txn::TxnError;
 use crate::partition::{Admission, Guard, PartitionHandle};
+use millrace_metadata::Image;
 use millrace_model::{LeaderEpoch, Offset, PartitionId, TopicId};
 use millrace_protocol::ErrorCode;
+use millrace_protocol::messages::txn_offset_commit_request::TxnOffsetCommitRequestTopic;
 use millrace_protocol::messages::txn_offset_commit_response::{
     TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
 };
-use millrace_protocol::messages::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
+use millrace_protocol::messages::{TopicName, TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-/// The code of each partition, by the topic's place in the request and the partition's number.
-type Codes = BTreeMap<(usize, i32), i16>;
+/// A topic's partitions, each with its code.
+type TopicCodes = (Arc<str>, Vec<(i32, i16)>);
+
+/// Each topic once, however often the request names it: what does not exist stands first.
+#[derive(Default)]
+struct Codes {
+    topics: Vec<TopicCodes>,
+    places: BTreeMap<Arc<str>, usize>,
+}
+
+impl Codes {
+    fn add(&mut self, topic: &Arc<str>, partitions: impl IntoIterator<Item = (i32, i16)>) {
+        let next = self.topics.len();
+        let place = *self.places.entry(Arc::clone(topic)).or_insert(next);
+        match self.topics.get_mut(place) {
+            Some((_, known)) => known.extend(partitions),
+            None => self.topics.push((Arc::clone(topic), partitions.into_iter().collect())),
+        }
+    }
+}
 
 pub(super) async fn handle(asked: Asked, request: TxnOffsetCommitRequest) -> TxnOffsetCommitResponse {
     let image = asked.context.cluster.image();
-    let mut codes = Codes::new();
+    let mut codes = Codes::default();
     let mut topics = Vec::with_capacity(request.topics.len());
-    for (place, topic) in request.topics.iter().enumerate() {
-        let facts = image.topic(topic.name.as_str());
-        let mut known = Vec::with_capacity(topic.partitions.len());
-        for partition in &topic.partitions {
-            let index = partition.partition_index;
-            if facts.and_then(|topic| topic.partition(PartitionId::new(index))).is_none() {
-                codes.insert((place, index), ErrorCode::UnknownTopicOrPartition.code());
-                continue;
-            }
-            known.push(CommitPartition {
-                partition: index,
-                offset: Offset::new(partition.committed_offset),
-                leader_epoch: LeaderEpoch::new(partition.committed_leader_epoch),
-                metadata: optional(partition.committed_metadata.as_ref()),
-            });
+    for topic in &request.topics {
+        let (refused, known) = sort_out(&image, topic);
+        if !refused.is_empty() {
+            codes.add(&topic.name.as_str().into(), refused);
         }
-        let id = facts.map_or(TopicId::NIL, |topic| topic.id);
-        topics.push((place, CommitTopic { name: topic.name.as_str().into(), id, partitions: known }));
+        topics.extend(known);
     }
-    topics.retain(|(_, topic)| !topic.partitions.is_empty());
     if !topics.is_empty() {
         store(&asked, &request, topics, &mut codes).await;
     }
-    let topics = request.topics.iter().enumerate().map(|(place, topic)| {
-        let partitions = topic.partitions.iter().map(|partition| {
-            let index = partition.partition_index;
-            let code = codes.get(&(place, index)).copied().unwrap_or(ErrorCode::UnknownServerError.code());
-            TxnOffsetCommitResponsePartition::default().with_partition_index(index).with_error_code(code)
-        });
-        let response = TxnOffsetCommitResponseTopic::default().with_name(topic.name.clone());
-        response.with_partitions(partitions.collect())
+    let partition =
+        |(index, code)| TxnOffsetCommitResponsePartition::default().with_partition_index(index).with_error_code(code);
+    let topics = codes.topics.into_iter().map(|(name, partitions)| {
+        let response = TxnOffsetCommitResponseTopic::default().with_name(TopicName(shared(&name)));
+        response.with_partitions(partitions.into_iter().map(partition).collect())
     });
     TxnOffsetCommitResponse::default().with_topics(topics.collect())
 }
 
-async fn store(asked: &Asked, request: &TxnOffsetCommitRequest, topics: Vec<(usize, CommitTopic)>, codes: &mut Codes) {
-    let (places, topics): (Vec<_>, Vec<_>) = topics.into_iter().unzip();
+/// The partitions of a topic that do not exist, and what is left to store.
+fn sort_out(image: &Image, topic: &TxnOffsetCommitRequestTopic) -> (Vec<(i32, i16)>, Option<CommitTopic>) {
+    let facts = image.topic(topic.name.as_str());
+    let mut refused = Vec::new();
+    let mut known = Vec::with_capacity(topic.partitions.len());
+    for partition in &topic.partitions {
+        let index = partition.partition_index;
+        if facts.and_then(|topic| topic.partition(PartitionId::new(index))).is_none() {
+            refused.push((index, ErrorCode::UnknownTopicOrPartition.code()));
+            continue;
+        }
+        known.push(CommitPartition {
+            partition: index,
+            offset: Offset::new(partition.committed_offset),
+            leader_epoch: LeaderEpoch::new(partition.committed_leader_epoch),
+            metadata: optional(partition.committed_metadata.as_ref()),
+        });
+    }
+    let id = facts.map_or(TopicId::NIL, |topic| topic.id);
+    let known = (!known.is_empty()).then(|| CommitTopic { name: topic.name.as_str().into(), id, partitions: known });
+    (refused, known)
+}
+
+async fn store(asked: &Asked, request: &TxnOffsetCommitRequest, topics: Vec<CommitTopic>, codes: &mut Codes) {
     let refuse = |codes: &mut Codes, error: ErrorCode| {
-        for (place, topic) in places.iter().zip(&topics) {
-            codes.extend(topic.partitions.iter().map(|partition| ((*place, partition.partition), error.code())));
+        for topic in &topics {
+            codes.add(&topic.name, topic.partitions.iter().map(|partition| (partition.partition, error.code())));
         }
     };
     let guard = match admission(asked, request).await {
@@ -84,9 +111,9 @@ async fn store(asked: &Asked, request: &TxnOffsetCommitRequest, topics: Vec<(usi
     let commit = TxnOffsetCommit { commit, producer_id: producer.id, producer_epoch: producer.epoch, guard };
     match asked.context.groups.commit_in_transaction(commit).await {
         Ok(stored) => {
-            for (place, topic) in places.iter().zip(stored) {
-                let each = topic.partitions.into_iter().map(|(index, error)| ((*place, index), number(error)));
-                codes.extend(each);
+            for topic in stored {
+                let partitions = topic.partitions.into_iter().map(|(index, error)| (index, number(error)));
+                codes.add(&topic.name, partitions);
             }
         }
         Err(error) => refuse(codes, group_wire::code(error)),
@@ -95,6 +122,9 @@ async fn store(asked: &Asked, request: &TxnOffsetCommitRequest, topics: Vec<(usi
 
 /// Whether the partition that keeps the group is part of the transaction.
 async fn admission(asked: &Asked, request: &TxnOffsetCommitRequest) -> Result<Option<Guard>, ErrorCode> {
+    if request.group_id.is_empty() {
+        return Err(ErrorCode::InvalidGroupId);
+    }
     let partition = asked.context.groups.partition_for(&request.group_id).await.map_err(group_wire::code)?;
     let producer = producer(request.producer_id.0, request.producer_epoch);
     let patience = Patience::new(asked.version >= 5);
@@ -112,7 +142,7 @@ async fn admission(asked: &Asked, request: &TxnOffsetCommitRequest) -> Result<Op
 }
 
 async fn ask(asked: &Asked, request: &TxnOffsetCommitRequest, partition: &PartitionHandle) -> Option<TxnError> {
-    let partitions = [(std::sync::Arc::clone(partition.topic()), partition.index().get())].into();
+    let partitions = [(Arc::clone(partition.topic()), partition.index().get())].into();
     let producer = producer(request.producer_id.0, request.producer_epoch);
     let adds = asked.version >= 5;
     let verdicts = admit(&asked.context, &request.transactional_id, producer, partitions, adds).await;

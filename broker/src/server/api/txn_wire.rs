@@ -3,6 +3,7 @@
 
 use super::Context;
 use crate::coordinator::txn::{AddPartitions, ProducerIdentity, TxnError, TxnPartition, TxnVersion};
+use millrace_metadata::TRANSACTION_STATE;
 use millrace_model::{ProducerEpoch, ProducerId};
 use millrace_protocol::ErrorCode;
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,6 +78,10 @@ pub(super) async fn admit(
     adds: bool,
 ) -> BTreeMap<TxnPartition, Option<TxnError>> {
     let all = |partitions: BTreeSet<TxnPartition>, error| partitions.into_iter().map(|it| (it, error)).collect();
+    // A partition looks for the coordinator, and there is none before the first transaction.
+    if context.cluster.image().topic(TRANSACTION_STATE).is_none() {
+        return all(partitions, Some(TxnError::NotAvailable));
+    }
     let version = if adds { TxnVersion::V2 } else { TxnVersion::V0 };
     let ask = AddPartitions { id: Arc::from(id), producer, partitions: partitions.clone(), version };
     if !adds {

@@ -6,10 +6,12 @@ use crate::peer::Peer;
 use crate::server::{Limits, Options};
 use millrace_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use millrace_protocol::messages::create_topics_request::CreatableTopic;
+use millrace_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use millrace_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use millrace_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use millrace_protocol::messages::*;
 use millrace_protocol::{ErrorCode, StrBytes};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -52,6 +54,37 @@ async fn a_config_is_in_force_when_its_change_is_answered_whoever_it_is_set_for(
         assert_eq!(alter(&mut client, kind, resource, key, None).await, 0, "{key} of {resource:?}");
         assert_eq!(append(&mut client, id, 0).await, Some(ErrorCode::None), "{key} of {resource:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_appends_to_a_list_at_the_same_time_is_in_it() {
+    const KEY: &str = "leader.replication.throttled.replicas";
+    let text = |text: String| StrBytes::from_string(text);
+    let node = Node::start().await;
+    create(&mut node.client().await, "orders").await;
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        clients.push(node.client().await);
+    }
+    let appends = clients.into_iter().enumerate().map(|(index, mut client)| async move {
+        for round in 0..5 {
+            let item = Some(text(format!("{}:1", index * 5 + round)));
+            let step = AlterableConfig::default().with_name(text(KEY.to_owned())).with_config_operation(2);
+            let resource =
+                AlterConfigsResource::default().with_resource_type(2).with_resource_name(text("orders".into()));
+            let resource = resource.with_configs(vec![step.with_value(item)]);
+            let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+            assert_eq!(client.ask(&request).await.unwrap().responses[0].error_code, 0);
+        }
+    });
+    futures::future::join_all(appends).await;
+    let asked = DescribeConfigsResource::default().with_resource_type(2).with_resource_name(text("orders".to_owned()));
+    let asked = asked.with_configuration_keys(Some(vec![text(KEY.to_owned())]));
+    let request = DescribeConfigsRequest::default().with_resources(vec![asked]);
+    let answer = node.client().await.ask(&request).await.unwrap();
+    let list = answer.results[0].configs[0].value.clone().unwrap();
+    let list: BTreeSet<&str> = list.split(',').collect();
+    assert_eq!(list.len(), 40, "{list:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

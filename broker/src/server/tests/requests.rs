@@ -541,7 +541,7 @@ async fn producer_ids_are_given_in_every_version_and_to_transactions_by_their_co
     for version in 0..=5 {
         for (transactional, expected) in [(None, 0), (Some("t"), ErrorCode::NotCoordinator.code())] {
             let id = transactional.map(|id: &'static str| TransactionalId(StrBytes::from_static_str(id)));
-            let request = InitProducerIdRequest::default().with_transactional_id(id);
+            let request = InitProducerIdRequest::default().with_transactional_id(id).with_transaction_timeout_ms(1_000);
             let sent = client.send_version(version, &request).await.unwrap();
             let answer = client.receive(sent).await.unwrap();
             assert_eq!(answer.error_code, expected, "version {version}");

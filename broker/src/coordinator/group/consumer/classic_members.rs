@@ -9,6 +9,7 @@ use super::draft::Draft;
 use super::group::ConsumerMember;
 use super::heartbeat::step_of;
 use super::migrate::{assignment, downgraded, with_ids};
+use crate::cluster::base64url;
 use crate::coordinator::group::classic::Token;
 use crate::coordinator::group::consumer_protocol::{CONSUMER, Subscription};
 use crate::coordinator::group::describe::numbers;
@@ -26,13 +27,8 @@ impl GroupMachine {
         join: JoinGroup,
         now: Now,
     ) -> Step {
-        let id = if join.member_id.is_empty() {
-            format!("{}-{}", join.client_id, join.fresh)
-        } else {
-            join.member_id.clone()
-        };
-        self.join_as_classic(token, &id, &join, now)
-            .unwrap_or_else(|error| Step::reply(token, refuse(error, &join.member_id)))
+        let id = if join.member_id.is_empty() { base64url(join.fresh.as_bytes()) } else { join.member_id.clone() };
+        self.join_as_classic(token, &id, &join, now).unwrap_or_else(|error| Step::reply(token, refuse(error, "")))
     }
 
     fn join_as_classic(&mut self, token: Token, id: &str, join: &JoinGroup, now: Now) -> Result<Step, GroupError> {

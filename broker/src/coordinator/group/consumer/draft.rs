@@ -124,7 +124,9 @@ impl<'a> Draft<'a> {
         let metadata_hash = self.group.hash_of_topics(self.image);
         let begins = must || metadata_hash != self.group.value.metadata_hash;
         if begins {
-            let epoch = self.group.value.epoch.saturating_add(1);
+            // As Kafka counts: a group that begins with topics that exist has had an epoch without any.
+            let is_first = self.group.value.epoch == 0 && metadata_hash != self.group.value.metadata_hash;
+            let epoch = self.group.value.epoch.saturating_add(if is_first { 2 } else { 1 });
             tracing::info!(group = %self.id, epoch, members = self.group.members().len(), "consumer group's epoch begins");
             self.push(ConsumerRecord::Group(Some(ConsumerGroupValue { epoch, metadata_hash })));
         }

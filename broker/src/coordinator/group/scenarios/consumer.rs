@@ -172,20 +172,20 @@ fn the_first_member_has_everything_and_the_second_gets_half_when_the_first_has_g
     let topic = stage.facts.create("t", 4);
     let (mut a, mut b) = (Consumer::new("a", &["t"]), Consumer::new("b", &["t"]));
     stage.go(&mut a).unwrap();
-    assert_eq!((a.epoch, a.count()), (1, 4));
+    assert_eq!((a.epoch, a.count()), (2, 4));
     stage.pass(1_001);
     stage.go(&mut b).unwrap();
-    assert_eq!((b.epoch, b.count()), (2, 0), "all of it is still the first member's");
+    assert_eq!((b.epoch, b.count()), (3, 0), "all of it is still the first member's");
     let has_all = a.request();
     stage.go(&mut a).unwrap();
-    assert_eq!((a.epoch, a.count()), (1, 2), "it is told to give up half, and keeps its epoch");
+    assert_eq!((a.epoch, a.count()), (2, 2), "it is told to give up half, and keeps its epoch");
     stage.go(&mut b).unwrap();
     assert_eq!(b.count(), 0, "which it has not confirmed");
-    assert_eq!(stage.consumer_beat(has_all).unwrap().epoch, 1, "nor here");
+    assert_eq!(stage.consumer_beat(has_all).unwrap().epoch, 2, "nor here");
     stage.go(&mut a).unwrap();
-    assert_eq!(a.epoch, 2);
+    assert_eq!(a.epoch, 3);
     stage.go(&mut b).unwrap();
-    assert_eq!((b.epoch, b.count()), (2, 2));
+    assert_eq!((b.epoch, b.count()), (3, 2));
     assert!(a.owned[&topic].is_disjoint(&b.owned[&topic]));
     assert_eq!(stage.described().state, "Stable");
 }
@@ -259,13 +259,13 @@ fn epochs_are_held_against_the_members_and_a_lost_answer_is_forgiven() {
     stage.pass(1_001);
     let before = a.request();
     stage.go(&mut a).unwrap();
-    assert_eq!((a.epoch, a.count()), (2, 3));
+    assert_eq!((a.epoch, a.count()), (3, 3));
     let again = stage.consumer_beat(before.clone()).unwrap();
-    assert_eq!(again.epoch, 2, "its answer was lost and it has nothing that is not its own");
+    assert_eq!(again.epoch, 3, "its answer was lost and it has nothing that is not its own");
     let foreign = Partitions::from([(topic, [7].into())]);
     let stale = ConsumerHeartbeat { owned: Some(foreign), ..before };
     assert_eq!(refused(&mut stage, stale), GroupError::FencedMemberEpoch);
-    let stranger = ConsumerHeartbeat { epoch: 3, member_id: "z".into(), ..a.request() };
+    let stranger = ConsumerHeartbeat { epoch: 4, member_id: "z".into(), ..a.request() };
     assert_eq!(refused(&mut stage, stranger), GroupError::UnknownMemberId);
     let nowhere = ConsumerHeartbeat { group: "other".into(), ..a.request() };
     assert_eq!(refused(&mut stage, nowhere), GroupError::GroupIdNotFound);
@@ -277,13 +277,13 @@ fn commits_need_the_members_epoch_or_the_one_each_partition_was_given_in() {
     let topic = stage.facts.create("t", 2);
     let mut a = Consumer::new("a", &["t"]);
     stage.go(&mut a).unwrap();
-    assert_eq!(stage.commit_of(&a, 1, topic, 0), None);
-    assert_eq!(stage.commit_of(&a, 2, topic, 0), Some(GroupError::StaleMemberEpoch));
+    assert_eq!(stage.commit_of(&a, 2, topic, 0), None);
+    assert_eq!(stage.commit_of(&a, 3, topic, 0), Some(GroupError::StaleMemberEpoch));
     stage.facts.grow(topic, 3);
     stage.settle(&mut [&mut a]);
-    assert_eq!(a.epoch, 2);
-    assert_eq!(stage.commit_of(&a, 1, topic, 0), None, "it has had this partition since epoch 1");
-    assert_eq!(stage.commit_of(&a, 1, topic, 2), Some(GroupError::StaleMemberEpoch));
+    assert_eq!(a.epoch, 3);
+    assert_eq!(stage.commit_of(&a, 2, topic, 0), None, "it has had this partition since epoch 2");
+    assert_eq!(stage.commit_of(&a, 2, topic, 2), Some(GroupError::StaleMemberEpoch));
     assert_eq!(stage.commit_of(&Consumer::new("b", &[]), 1, topic, 0), Some(GroupError::UnknownMemberId));
 }
 
