@@ -249,6 +249,7 @@ fn a_static_member_of(library: Library, protocol: &str) {
 
 #[test]
 fn a_static_member_is_restarted_and_the_other_does_not_notice() {
+    // Not franz-go with the consumer protocol: its other member loses partitions for a moment, with Kafka too.
     let able = [
         (Library::Java, "classic"),
         (Library::Java, "consumer"),

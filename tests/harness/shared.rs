@@ -1,11 +1,13 @@
 //! One broker and one client of each library for all tests of a binary that do not kill anything.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::broker::{Broker, Options};
-use crate::client::{Client, Library};
+use crate::broker::{Broker, Kind, Options};
+use crate::client::{Client, Commands as _, Library};
+use crate::librdkafka::Librdkafka;
 use crate::session;
 
 type Slot = Mutex<Option<Box<dyn Client>>>;
@@ -15,7 +17,28 @@ pub fn broker() -> &'static Broker {
     static BROKER: OnceLock<Broker> = OnceLock::new();
     // As tests set it everywhere: three seconds for each new group would be most of their time.
     let at_once = ("group.initial.rebalance.delay.ms".to_owned(), "0".to_owned());
-    BROKER.get_or_init(|| Broker::with(Options { config: vec![at_once], ..Options::default() }))
+    BROKER.get_or_init(|| {
+        let broker = Broker::with(Options { config: vec![at_once], ..Options::default() });
+        if broker.kind() == Kind::Kafka {
+            wake_coordinators(&broker);
+        }
+        broker
+    })
+}
+
+/// Kafka creates the coordinators' topics for the first who asks, and some libraries do not wait that long.
+fn wake_coordinators(broker: &Broker) {
+    let mut client = Librdkafka::new(&broker.bootstrap());
+    client.create("first", 1, json!({}));
+    client.must(json!({"op": "join", "member": "first", "group": "first", "topic": "first"}));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while let Err(error) = client.call(&json!({"op": "committed", "member": "first", "topic": "first"})) {
+        assert!(Instant::now() < deadline, "no group coordinator: {error}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    client.must(json!({"op": "leave", "member": "first"}));
+    client.must(json!({"op": "init", "producer": "first", "transactional": "first"}));
+    client.must(json!({"op": "close", "producer": "first"}));
 }
 
 /// A handle on the shared client of a library; `None` if the machine lacks its language.
