@@ -62,7 +62,6 @@ impl Node {
             offload: Arc::clone(&offload),
             defaults: TopicSettings::resolve(&BTreeMap::new(), &keys).unwrap(),
             keys,
-            producer_id_expiration: Duration::from_secs(86_400),
         };
         let partitions = Partitions::new(node, options, Arc::new(NoStage));
         let mut images = cluster.watch();

@@ -250,7 +250,6 @@ async fn open_partitions(
         offload: Arc::clone(&seams.offload),
         keys: options.keys.clone(),
         defaults,
-        producer_id_expiration: options.settings.producer_id_expiration,
     };
     let partitions = Partitions::new(options.node_id, partition_options, Arc::new(plugins.clone()));
     partitions.follow(&cluster.image()).await;

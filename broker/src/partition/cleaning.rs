@@ -135,7 +135,7 @@ impl Cleaning {
 impl Inner {
     /// What a round would find, where it is due.
     fn cleanable(&self, stable: Offset) -> Option<Cleanable> {
-        let config = self.options.log_config(&self.settings.load());
+        let config = self.settings.load().log_config();
         let now = self.options.clock.now();
         match self.reader().cleanable(&config, self.cleaning.clean(), stable, now) {
             Ok(cleanable) => Some(cleanable).filter(|cleanable| cleanable.is_due(&config.compaction)),

@@ -285,7 +285,7 @@ impl Registry {
         // The turn of the writer is the border between two batches: none sees half of the change.
         let mut writer = inner.writer.lock().await;
         if let Ok(log) = writer.log() {
-            log.set_config(self.options.log_config(settings));
+            log.set_config(settings.log_config());
         }
         writer.set_stage(stage, generation);
         inner.settings.store(Arc::clone(settings));
@@ -363,7 +363,7 @@ fn open(options: &Arc<Options>, start: Start) -> Option<PartitionHandle> {
                 false => options.data_dir.cleaned(&start.topic, start.id.partition),
             };
             let (disk, clock) = (Arc::clone(&options.disk), Arc::clone(&options.clock));
-            let log = Log::open(disk, clock, dir.clone(), options.log_config(&start.settings), context)?;
+            let log = Log::open(disk, clock, dir.clone(), start.settings.log_config(), context)?;
             let generations = Generations::open(Arc::clone(&options.disk), &dir, log.end_offset())?;
             Ok((log, generations, clean))
         },

@@ -104,7 +104,6 @@ impl Bench {
             offload: Arc::new(Inline),
             keys: BrokerKeys::default(),
             defaults: TopicSettings::resolve(&BTreeMap::new(), &BrokerKeys::default()).unwrap(),
-            producer_id_expiration: Duration::from_secs(86_400),
         };
         Partitions::new(NODE, options, stages)
     }

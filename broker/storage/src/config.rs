@@ -35,6 +35,8 @@ pub struct LogConfig {
     pub segment_bytes: u32,
     /// `segment.ms`: a segment is closed when the records in it span this much time.
     pub segment_ms: i64,
+    /// `segment.jitter.ms`: the most that is taken off `segment_ms`, for each segment another part of it.
+    pub segment_jitter_ms: i64,
     /// `segment.index.bytes`: a segment is closed when an index of it has reached this size.
     pub segment_index_bytes: u32,
     /// `index.interval.bytes`: log bytes between two index entries.
@@ -64,6 +66,7 @@ impl Default for LogConfig {
         Self {
             segment_bytes: 1 << 30,
             segment_ms: 604_800_000,
+            segment_jitter_ms: 0,
             segment_index_bytes: 10 << 20,
             index_interval_bytes: 4096,
             retention_ms: Some(604_800_000),

@@ -228,6 +228,27 @@ fn a_segment_is_closed_when_its_records_span_too_much_time() {
 }
 
 #[test]
+fn segments_roll_earlier_by_a_part_of_the_jitter_each() {
+    let ages = |jitter: i64| {
+        let bench = Bench::new();
+        let config = LogConfig { segment_ms: 1000, segment_jitter_ms: jitter, ..LogConfig::default() };
+        let mut log = bench.open(config, OpenContext::default());
+        let (mut began, mut ages) = (0, Vec::new());
+        for at in 0..20_000 {
+            if log.append(&[batch(1, 10).at(at, 0).build()], EPOCH).unwrap().rolled {
+                ages.push(at - began);
+                began = at;
+            }
+        }
+        ages
+    };
+    assert!(ages(0).iter().all(|age| *age == 1001));
+    let some = ages(600);
+    assert!(some.iter().all(|age| (402..=1001).contains(age)), "{some:?}");
+    assert!(some.iter().any(|age| *age != some[0]), "{some:?}");
+}
+
+#[test]
 fn a_few_open_files_serve_many_segments() {
     let bench = Bench::new();
     let context =

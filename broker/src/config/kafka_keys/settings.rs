@@ -82,6 +82,8 @@ pub struct TopicSettings {
     pub segment_jitter: Duration,
     /// `segment.ms`.
     pub segment_age: Duration,
+    /// `producer.id.expiration.ms`, which is the broker's and may change while it runs.
+    pub producer_id_expiration: Duration,
     /// `unclean.leader.election.enable`.
     pub unclean_leader_election: bool,
 }
@@ -121,15 +123,17 @@ impl TopicSettings {
             segment_index_bytes: values.u32("segment.index.bytes")?,
             segment_jitter: values.ms("segment.jitter.ms")?,
             segment_age: values.ms("segment.ms")?,
+            producer_id_expiration: broker.unit("producer.id.expiration.ms", 1)?,
             unclean_leader_election: values.flag("unclean.leader.election.enable")?,
         })
     }
 
     /// What the topic's logs are told.
-    pub fn log_config(&self, producer_id_expiration: Duration) -> LogConfig {
+    pub fn log_config(&self) -> LogConfig {
         LogConfig {
             segment_bytes: self.segment_bytes,
             segment_ms: millis(self.roll_age()),
+            segment_jitter_ms: millis(self.segment_jitter),
             segment_index_bytes: self.segment_index_bytes,
             index_interval_bytes: self.index_interval_bytes,
             retention_ms: self.retention.map(millis),
@@ -140,7 +144,7 @@ impl TopicSettings {
             cleanup: Cleanup { delete: self.delete, compact: self.compact },
             compaction: self.compaction(),
             file_delete_delay_ms: millis(self.file_delete_delay),
-            producer_id_expiration_ms: millis(producer_id_expiration),
+            producer_id_expiration_ms: millis(self.producer_id_expiration),
         }
     }
 
@@ -492,8 +496,6 @@ pub struct BrokerSettings {
     pub retention_check_interval: Duration,
     /// `log.flush.offset.checkpoint.interval.ms`.
     pub recovery_checkpoint_interval: Duration,
-    /// `producer.id.expiration.ms`.
-    pub producer_id_expiration: Duration,
     /// `log.cleaner.enable`.
     pub cleaner_enabled: bool,
     /// `log.cleaner.backoff.ms`.
@@ -583,7 +585,6 @@ impl BrokerSettings {
             describe_partitions_limit: keys.u32("max.request.partition.size.limit")?,
             retention_check_interval: keys.unit("log.retention.check.interval.ms", 1)?,
             recovery_checkpoint_interval: keys.unit("log.flush.offset.checkpoint.interval.ms", 1)?,
-            producer_id_expiration: keys.unit("producer.id.expiration.ms", 1)?,
             cleaner_enabled: as_flag("log.cleaner.enable", keys.required("log.cleaner.enable")?)?,
             cleaner_backoff: keys.unit("log.cleaner.backoff.ms", 1)?,
             cleaner_table_bytes: u64::try_from(keys.integer("log.cleaner.dedupe.buffer.size")?).unwrap_or(0),

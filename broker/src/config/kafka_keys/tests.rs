@@ -201,7 +201,14 @@ fn the_default_broker_settings_resolve() {
 
 #[test]
 fn a_topic_without_configs_gives_the_log_its_defaults() {
-    let broker = BrokerSettings::resolve(&BrokerKeys::default()).unwrap();
     let topic = TopicSettings::resolve(&BTreeMap::new(), &BrokerKeys::default()).unwrap();
-    assert_eq!(topic.log_config(broker.producer_id_expiration), millrace_storage::LogConfig::default());
+    assert_eq!(topic.log_config(), millrace_storage::LogConfig::default());
+}
+
+#[test]
+fn how_long_idle_producers_are_remembered_may_change_while_the_broker_runs() {
+    let changed = BTreeMap::from([("producer.id.expiration.ms".to_owned(), "5000".to_owned())]);
+    let keys = BrokerKeys::default().with_dynamic(&changed, None);
+    let topic = TopicSettings::resolve(&BTreeMap::new(), &keys).unwrap();
+    assert_eq!(topic.log_config().producer_id_expiration_ms, 5_000);
 }

@@ -17,7 +17,6 @@ use millrace_storage::io::OsDisk;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -98,7 +97,6 @@ async fn context(dir: &std::path::Path, address: SocketAddr, keys: &[(&str, &str
         offload: offload.clone(),
         keys: keys.clone(),
         defaults: TopicSettings::resolve(&BTreeMap::new(), &keys).unwrap(),
-        producer_id_expiration: Duration::from_secs(86_400),
     };
     let partitions = Partitions::new(NODE, options, Arc::new(stages));
     let groups = GroupCoordinator::start(GroupContext {

@@ -348,10 +348,27 @@ impl Log {
             return last_offset.since(self.active.base()) > i32::MAX.into() && self.end > self.active.base();
         }
         self.active.size + bytes > self.config.segment_bytes.into()
-            || self.waited(largest) > self.config.segment_ms
+            || self.waited(largest) > self.roll_age()
             || u64::from(self.active.index.index_entries) >= u64::from(self.config.segment_index_bytes) / INDEX_ENTRY
             || u64::from(self.active.index.time_entries) + 1 >= u64::from(self.config.segment_index_bytes) / TIME_ENTRY
             || last_offset.since(self.active.base()) > i32::MAX.into()
+    }
+
+    /// The age at which the active segment rolls. What is taken off it differs between partitions and segments, so that those
+    /// that began together do not roll together, and is the same after a restart.
+    fn roll_age(&self) -> i64 {
+        let most = self.config.segment_jitter_ms.min(self.config.segment_ms);
+        if most <= 0 {
+            return self.config.segment_ms;
+        }
+        let path = self.active.segment.path(Kind::Log);
+        let name = path.parent().and_then(std::path::Path::file_name).unwrap_or_default();
+        // FNV-1a, which is the same everywhere.
+        let base = self.active.base().get().to_be_bytes();
+        let drawn = name.as_encoded_bytes().iter().chain(&base).fold(0x811c_9dc5_u32, |hash, byte| {
+            (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+        });
+        self.config.segment_ms - i64::from(drawn) % most
     }
 
     /// For how long the active segment has been filling, by its records' timestamps where they have any.
