@@ -20,7 +20,7 @@ use crate::io::{Disk, Lock, Open};
 use crate::segment::{FileCache, lock};
 use crate::{DeletedDir, OpenContext, StorageError};
 use millrace_model::{Offset, PartitionId, TopicId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -93,6 +93,7 @@ pub struct DataDir {
     _lock: Box<dyn Lock>,
     clean: bool,
     same_boot: bool,
+    foreign: bool,
     meta: Option<Meta>,
     recovery_points: Offsets,
     log_starts: Offsets,
@@ -119,6 +120,7 @@ impl DataDir {
             disk.sync_dir(&path).map_err(StorageError::io("sync", &path))?;
         }
         let boot = read_text(&*disk, &path.join(BOOT), SMALL_FILE)?;
+        let foreign = boot.is_none();
         let same_boot = boot.is_some_and(|boot| disk.boot_id().is_some_and(|now| now == boot.trim()));
         let meta = read_text(&*disk, &path.join(META), SMALL_FILE)?.map(|text| Meta::from_text(&text));
         let offsets = |checkpoint| read_checkpoint(&*disk, &path, checkpoint);
@@ -131,6 +133,7 @@ impl DataDir {
             _lock: lock,
             clean,
             same_boot,
+            foreign,
             meta,
             files: Arc::default(),
             disk,
@@ -208,7 +211,8 @@ impl DataDir {
         self.path.join(format!("{topic}-{partition}"))
     }
 
-    /// Makes a partition's directory and says how to open the log in it. What is there already stays.
+    /// Makes a partition's directory and says how to open the log in it. What is there already stays, unless it is another
+    /// topic's.
     ///
     /// # Errors
     /// As the disk says.
@@ -219,18 +223,31 @@ impl DataDir {
         id: TopicId,
     ) -> Result<(PathBuf, OpenContext), StorageError> {
         let path = self.partition_path(topic, partition);
-        let fresh = match self.disk.create_dir(&path) {
-            Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-            Err(error) => return Err(StorageError::io("create", path)(error)),
-        };
         let meta = path.join(PARTITION_META);
+        let mut fresh = self.create_dir(&path)?;
+        if !fresh
+            && let Some(text) = read_text(&*self.disk, &meta, SMALL_FILE)?
+            && parse_partition_meta(&text).is_some_and(|other| other != id)
+        {
+            let aside = set_aside(&*self.disk, &path, topic, partition)?;
+            tracing::warn!(directory = %path.display(), aside = %aside.display(), "another topic of this name was here");
+            fresh = self.create_dir(&path)?;
+        }
         let text = format!("version: 0\ntopic_id: {}\n", encode_uuid(id));
         self.disk
             .open(&meta, Open::Truncate)
             .and_then(|file| file.write_all_at(0, &mut [IoSlice::new(text.as_bytes())]))
             .map_err(StorageError::io("write", meta))?;
         Ok((path, OpenContext { fresh, ..self.context(topic, partition) }))
+    }
+
+    /// `false` where it is there already.
+    fn create_dir(&self, path: &Path) -> Result<bool, StorageError> {
+        match self.disk.create_dir(path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(StorageError::io("create", path)(error)),
+        }
     }
 
     /// How to open a log that the last user left.
@@ -242,6 +259,7 @@ impl DataDir {
             same_boot: self.same_boot,
             recovery_point: self.recovery_points.get(&key).copied(),
             log_start: self.log_starts.get(&key).copied(),
+            foreign: self.foreign,
             files: Arc::clone(&self.files),
         }
     }
@@ -256,13 +274,28 @@ impl DataDir {
         self.cleaned.get(&(topic.to_owned(), partition)).copied()
     }
 
-    /// Forgets what the last user left of a partition: it was deleted, and may come again under the same name.
-    pub fn forget(&mut self, topic: &str, partition: PartitionId) {
-        let key = (topic.to_owned(), partition);
-        let Self { recovery_points, log_starts, high_watermarks, cleaned, .. } = self;
-        for offsets in [recovery_points, log_starts, high_watermarks, cleaned] {
-            offsets.remove(&key);
+    /// Forgets what the last user left of partitions that are not there any more, also on the disk: one that comes under the
+    /// name of an old one would be cut to where that began.
+    ///
+    /// # Errors
+    /// As the disk says.
+    pub fn forget_missing(&mut self) -> Result<(), StorageError> {
+        let there: BTreeSet<_> = self.partitions()?.into_iter().map(|it| (it.topic, it.partition)).collect();
+        let writer = self.checkpoint_writer();
+        for (checkpoint, offsets) in [
+            (Checkpoint::RecoveryPoint, &mut self.recovery_points),
+            (Checkpoint::LogStart, &mut self.log_starts),
+            (Checkpoint::HighWatermark, &mut self.high_watermarks),
+            (Checkpoint::Cleaned, &mut self.cleaned),
+        ] {
+            let before = offsets.len();
+            offsets.retain(|partition, _| there.contains(partition));
+            if offsets.len() < before {
+                let left = offsets.iter().map(|((topic, partition), offset)| (topic, *partition, *offset));
+                writer.write(checkpoint, || left)?;
+            }
         }
+        Ok(())
     }
 
     /// Bounds the open files of all logs.
@@ -278,18 +311,6 @@ impl DataDir {
         let Some(boot) = self.disk.boot_id().filter(|_| !self.same_boot) else { return Ok(()) };
         let path = self.path.join(BOOT);
         self.disk.replace_synced(&path, format!("{boot}\n").as_bytes()).map_err(StorageError::io("write", path))
-    }
-
-    /// Replaces a checkpoint: the offsets of all partitions. Survives a power loss.
-    ///
-    /// # Errors
-    /// As the disk says.
-    pub fn write_checkpoint<'a>(
-        &self,
-        checkpoint: Checkpoint,
-        offsets: impl IntoIterator<Item = (&'a str, PartitionId, Offset)>,
-    ) -> Result<(), StorageError> {
-        self.checkpoint_writer().write(checkpoint, offsets)
     }
 
     /// Writes checkpoints without the data directory itself, for instance on another thread.
@@ -318,21 +339,22 @@ pub struct CheckpointWriter {
 }
 
 impl CheckpointWriter {
-    /// Replaces a checkpoint: the offsets of all partitions. Survives a power loss.
+    /// Replaces a checkpoint: the offsets of all partitions, which are gathered when it is this one's turn. Survives a power
+    /// loss.
     ///
     /// # Errors
     /// As the disk says.
-    pub fn write<'a>(
+    pub fn write<N: AsRef<str>, I: IntoIterator<Item = (N, PartitionId, Offset)>>(
         &self,
         checkpoint: Checkpoint,
-        offsets: impl IntoIterator<Item = (&'a str, PartitionId, Offset)>,
+        offsets: impl FnOnce() -> I,
     ) -> Result<(), StorageError> {
         let _turn = lock(&self.turn);
         let mut lines = String::new();
         let mut count = 0;
-        for (topic, partition, offset) in offsets {
+        for (topic, partition, offset) in offsets() {
             // Writing to a string cannot fail.
-            let _ = writeln!(lines, "{topic} {partition} {offset}");
+            let _ = writeln!(lines, "{} {partition} {offset}", topic.as_ref());
             count += 1;
         }
         let path = self.dir.join(checkpoint.file());
@@ -374,6 +396,15 @@ impl Meta {
         }
         text
     }
+}
+
+/// Gives a partition's directory the name of one that was deleted.
+fn set_aside(disk: &dyn Disk, path: &Path, topic: &str, partition: PartitionId) -> Result<PathBuf, StorageError> {
+    let names = (0_u64..).map(|unique| path.with_file_name(format!("{topic}-{partition}.{unique:032x}-delete")));
+    // There are more numbers than directories.
+    let aside = names.into_iter().find(|name| disk.stat(name).is_err()).unwrap_or_default();
+    disk.rename(path, &aside).map_err(StorageError::io("rename", path))?;
+    Ok(aside)
 }
 
 fn read_text(disk: &dyn Disk, path: &Path, limit: u64) -> Result<Option<String>, StorageError> {
@@ -522,8 +553,12 @@ mod tests {
         assert!(!dir.create_partition("a-topic-2", P0, id).unwrap().1.fresh);
         disk.create_dir(Path::new("/data/x-1.0123-delete")).unwrap();
         disk.create_dir(Path::new("/data/plain")).unwrap();
-        dir.write_checkpoint(Checkpoint::RecoveryPoint, [("a-topic-2", P0, Offset::new(42))]).unwrap();
-        dir.write_checkpoint(Checkpoint::HighWatermark, [("a-topic-2", P0, Offset::new(40))]).unwrap();
+        let writer = dir.checkpoint_writer();
+        writer
+            .write(Checkpoint::RecoveryPoint, || [("a-topic-2", P0, Offset::new(42)), ("b", P0, Offset::ZERO)])
+            .unwrap();
+        writer.write(Checkpoint::LogStart, || [("a-topic-2", P0, Offset::new(41))]).unwrap();
+        writer.write(Checkpoint::HighWatermark, || [("a-topic-2", P0, Offset::new(40))]).unwrap();
         let meta = Meta { cluster_id: Some("c".into()), node_id: Some(3), directory_id: Some("d".into()) };
         dir.set_meta(meta.clone()).unwrap();
         drop(dir);
@@ -534,8 +569,30 @@ mod tests {
         assert_eq!(dir.deleted().unwrap().len(), 1);
         assert_eq!(dir.context("a-topic-2", P0).recovery_point, Some(Offset::new(42)));
         assert_eq!(dir.high_watermark("a-topic-2", P0), Some(Offset::new(40)));
-        dir.forget("a-topic-2", P0);
+        assert_eq!(dir.context("b", P0).recovery_point, Some(Offset::ZERO));
+        disk.remove_dir_all(Path::new("/data/a-topic-2-0")).unwrap();
+        dir.create_partition("b", P0, id).unwrap();
+        dir.forget_missing().unwrap();
         assert_eq!(dir.context("a-topic-2", P0).recovery_point, None);
+        drop(dir);
+        let dir = open(&disk);
+        assert_eq!(dir.context("a-topic-2", P0).log_start, None);
+        assert_eq!(dir.high_watermark("a-topic-2", P0), None);
+        assert_eq!(dir.context("b", P0).recovery_point, Some(Offset::ZERO));
+    }
+
+    #[test]
+    fn a_directory_of_another_topic_of_the_name_makes_room() {
+        let disk = SimDisk::new(0);
+        let dir = open(&disk);
+        let (old, new) = (TopicId::new(uuid::Uuid::from_u128(1)), TopicId::new(uuid::Uuid::from_u128(2)));
+        let (path, _) = dir.create_partition("t", P0, old).unwrap();
+        disk.open(&path.join("00000000000000000000.log"), Open::Create).unwrap();
+        assert!(!dir.create_partition("t", P0, old).unwrap().1.fresh);
+        let (path, context) = dir.create_partition("t", P0, new).unwrap();
+        assert!(context.fresh);
+        assert_eq!(disk.list(&path).unwrap(), [PARTITION_META]);
+        assert_eq!(dir.deleted().unwrap().len(), 1, "it waits for its removal");
     }
 
     #[test]

@@ -249,6 +249,18 @@ impl Producers {
         });
     }
 
+    /// The transactions that are open, by their first offsets.
+    pub(crate) fn open_transactions(&self) -> impl Iterator<Item = (ProducerId, Offset)> {
+        self.0.iter().filter_map(|(id, producer)| Some((*id, producer.transaction_start?)))
+    }
+
+    /// The producer's transaction is not open: it was decided, and nothing of it is left.
+    pub(crate) fn forget_transaction(&mut self, id: ProducerId) {
+        if let Some(first) = self.0.get_mut(&id).and_then(|producer| producer.transaction_start.take()) {
+            self.1.forget(first);
+        }
+    }
+
     /// Forgets producers that have been idle for `after_ms`.
     pub(crate) fn expire(&mut self, now: Timestamp, after_ms: i64) {
         self.0.retain(|_, producer| {

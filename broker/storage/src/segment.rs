@@ -161,13 +161,15 @@ impl Segment {
         *lock(&self.max_timestamp) = Some(max);
     }
 
-    pub(crate) fn dir(&self) -> &Dir {
-        &self.dir
-    }
-
     /// How many aborted transactions are in the index, once that has been counted.
     pub(crate) fn aborted_entries(&self) -> Option<u32> {
         Some(self.aborted_entries.load(Ordering::Acquire)).filter(|entries| *entries != NOT_COUNTED)
+    }
+
+    /// Notes what was counted, unless it is known by now; returns what is known.
+    pub(crate) fn found_aborted_entries(&self, entries: u32) -> u32 {
+        let noted = self.aborted_entries.compare_exchange(NOT_COUNTED, entries, Ordering::AcqRel, Ordering::Acquire);
+        noted.map_or_else(|known| known, |_| entries)
     }
 
     pub(crate) fn set_aborted_entries(&self, entries: u32) {

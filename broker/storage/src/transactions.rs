@@ -97,6 +97,11 @@ impl Transactions {
         self.undecided.insert(first, Some(marker));
     }
 
+    /// There is no such transaction.
+    pub(crate) fn forget(&mut self, first: Offset) {
+        self.undecided.remove(&first);
+    }
+
     /// The first offset that is not decided; markers count once they are before `committed`.
     pub(crate) fn first_unstable(&mut self, committed: Offset) -> Option<Offset> {
         while let Some(first) = self.undecided.first_entry() {
@@ -122,13 +127,17 @@ impl Segment {
             return Ok(known);
         }
         let path = self.path(Kind::Aborted);
-        let entries = match self.dir().disk.stat(&path) {
-            Ok(stat) => u32::try_from(stat.len / ENTRY as u64).unwrap_or(u32::MAX - 1),
+        // It is opened, not asked for by its name: that may be another segment's by then.
+        let entries = match self.open(Kind::Aborted, Open::Write) {
+            Ok(file) => {
+                let len = file.len().map_err(StorageError::io("stat", path))?;
+                u32::try_from(len / ENTRY as u64).unwrap_or(u32::MAX - 1)
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-            Err(error) => return Err(StorageError::io("stat", path)(error)),
+            Err(error) => return Err(StorageError::io("open", path)(error)),
         };
-        self.set_aborted_entries(entries);
-        Ok(entries)
+        // The writer counts before it adds to what a reader may be counting at the same time.
+        Ok(self.found_aborted_entries(entries))
     }
 
     /// Adds an entry to the index. The writer's alone.
@@ -231,9 +240,25 @@ impl LogReader {
         if slice.is_empty() {
             return Ok(Vec::new());
         }
-        let upto = self.end_of(slice)?;
+        loop {
+            let segments = self.segments();
+            let found = self.aborted_in(&segments, from, slice);
+            // A segment that was taken away or replaced meanwhile may have looked as if it had no index.
+            if Arc::ptr_eq(&segments, &self.segments()) {
+                return found;
+            }
+        }
+    }
+
+    fn aborted_in(
+        &self,
+        segments: &[Arc<Segment>],
+        from: Offset,
+        slice: &FileSlice,
+    ) -> Result<Vec<AbortedTransaction>, ReadError> {
+        let upto = self.end_of(segments, slice)?;
         let mut found = Vec::new();
-        self.visit_aborted(from, |entry| {
+        self.visit_aborted_in(segments, from, |entry| {
             if entry.first_offset < upto {
                 found.push(entry);
             }
@@ -247,12 +272,16 @@ impl LogReader {
     ///
     /// # Errors
     /// As the disk says.
-    pub fn visit_aborted(
+    pub fn visit_aborted(&self, from: Offset, each: impl FnMut(AbortedTransaction) -> bool) -> Result<(), ReadError> {
+        self.visit_aborted_in(&self.segments(), from, each)
+    }
+
+    fn visit_aborted_in(
         &self,
+        segments: &[Arc<Segment>],
         from: Offset,
         mut each: impl FnMut(AbortedTransaction) -> bool,
     ) -> Result<(), ReadError> {
-        let segments = self.segments();
         let first = segments.partition_point(|segment| segment.base <= from).saturating_sub(1);
         for segment in segments.iter().skip(first) {
             if !segment.visit_aborted(from, self.cache(), &mut each)? {
@@ -263,11 +292,12 @@ impl LogReader {
     }
 
     /// An offset that no record in the slice reaches.
-    fn end_of(&self, slice: &FileSlice) -> Result<Offset, ReadError> {
-        let segments = self.segments();
+    fn end_of(&self, segments: &[Arc<Segment>], slice: &FileSlice) -> Result<Offset, ReadError> {
         let at = segments.partition_point(|segment| segment.base <= slice.segment());
         let next = segments.get(at).map_or_else(|| self.end_offset(), |next| next.base);
-        let Some(segment) = at.checked_sub(1).and_then(|at| segments.get(at)) else { return Ok(next) };
+        let segment = at.checked_sub(1).and_then(|at| segments.get(at));
+        // Where the slice's segment has become part of another one, its positions mean nothing there.
+        let Some(segment) = segment.filter(|segment| segment.base == slice.segment()) else { return Ok(next) };
         let end = slice.position() + u64::from(slice.len());
         Ok(segment.offset_from(end, self.cache())?.unwrap_or(next))
     }

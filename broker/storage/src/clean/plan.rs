@@ -4,6 +4,9 @@ use crate::config::Compaction;
 use millrace_model::{Offset, Timestamp};
 use std::ops::Range;
 
+/// Segments of a group at most. The writer waits while the files of all of them get other names.
+const MOST: usize = 32;
+
 /// What the choice looks at, of one segment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Part {
@@ -80,8 +83,8 @@ pub(super) fn dirty_part(
     }
 }
 
-/// Ranges of segments that become one each: together no larger than a segment may be, nor their indexes, nor their offsets
-/// too far apart. `end` is where the last one ends.
+/// Ranges of segments that become one each: not too many, together no larger than a segment may be, nor their indexes, nor
+/// their offsets too far apart. `end` is where the last one ends.
 pub(super) fn groups(parts: &[Part], end: Offset, segment_bytes: u32, index_bytes: u32) -> Vec<Range<usize>> {
     let (segment_bytes, index_bytes) = (u64::from(segment_bytes), u64::from(index_bytes));
     let mut groups = Vec::new();
@@ -91,7 +94,8 @@ pub(super) fn groups(parts: &[Part], end: Offset, segment_bytes: u32, index_byte
         let grown = (sums.0 + part.size, sums.1 + part.index_bytes, sums.2 + part.time_index_bytes);
         let ends_at = parts.get(i + 1).map_or(end, |next| next.base).plus(-1);
         let first = parts.get(from).map_or(part.base, |first| first.base);
-        let fits = grown.0 <= segment_bytes
+        let fits = i - from < MOST
+            && grown.0 <= segment_bytes
             && grown.1 <= index_bytes
             && grown.2 <= index_bytes
             && (part.size == 0 || ends_at.since(first) <= i32::MAX.into());
@@ -160,5 +164,6 @@ mod tests {
         let mut far = parts(3);
         far[2].base = Offset::new(i64::from(i32::MAX));
         assert_eq!(groups(&far, far[2].base.plus(5), 1000, 1000), [0..2, 2..3]);
+        assert_eq!(groups(&parts(70), Offset::new(700), 1 << 20, 1 << 20), [0..32, 32..64, 64..70], "not too many");
     }
 }

@@ -263,16 +263,16 @@ impl Round {
             },
         };
         while self.stats.bytes_read < until {
-            if rewrite.batches.is_over() {
-                let Some(source) = rewrite.sources.get(rewrite.next).cloned() else {
-                    self.phase = Phase::Rewrite { groups, current: None, transactions };
-                    return self.end_group(rewrite);
-                };
+            let done = if !rewrite.batches.is_over() {
+                self.rewrite_batch(&mut rewrite, &mut transactions)
+            } else if let Some(source) = rewrite.sources.get(rewrite.next).cloned() {
                 rewrite.next += 1;
-                rewrite.batches = self.batches(&source, 0)?;
-                continue;
-            }
-            if let Err(error) = self.rewrite_batch(&mut rewrite, &mut transactions) {
+                self.batches(&source, 0).map(|batches| rewrite.batches = batches)
+            } else {
+                self.phase = Phase::Rewrite { groups, current: None, transactions };
+                return self.end_group(rewrite);
+            };
+            if let Err(error) = done {
                 rewrite.output.discard();
                 return Err(error);
             }

@@ -93,8 +93,21 @@ impl Output {
         with_suffix(&self.shared.dir.file(self.base, extension), suffix)
     }
 
-    /// Writes what is left, syncs all files and gives them their `.swap` names.
+    /// Writes what is left, syncs all files and gives them their `.swap` names. Nothing of them stays where that fails: not on
+    /// a disk that is full, nor for a start that would take an old segment for the one to put in place.
     pub(super) fn finish(mut self, sources: Vec<Arc<Segment>>) -> Result<Cleaned, StorageError> {
+        self.complete(&sources).inspect_err(|_| {
+            remove(&self.shared, self.base, SWAP);
+            remove(&self.shared, self.base, CLEANED);
+        })?;
+        let index = &self.index;
+        let segment = Segment::cleaned(Arc::clone(&self.shared.dir), self.base, self.written);
+        segment.set_indexed(index.index_entries, index.time_entries);
+        segment.set_max_timestamp(index.max);
+        Ok(Cleaned { sources, segment: Arc::new(segment) })
+    }
+
+    fn complete(&mut self, sources: &[Arc<Segment>]) -> Result<(), StorageError> {
         self.flush()?;
         self.file.sync_data().map_err(StorageError::io("sync", self.path("log", CLEANED)))?;
         self.index.finish();
@@ -115,12 +128,7 @@ impl Output {
         }
         // After this the swap happens, whatever happens to the machine.
         let dir = &self.shared.dir.path;
-        disk.sync_dir(dir).map_err(StorageError::io("sync", dir))?;
-        let index = &self.index;
-        let segment = Segment::cleaned(Arc::clone(&self.shared.dir), self.base, self.written);
-        segment.set_indexed(index.index_entries, index.time_entries);
-        segment.set_max_timestamp(index.max);
-        Ok(Cleaned { sources, segment: Arc::new(segment) })
+        disk.sync_dir(dir).map_err(StorageError::io("sync", dir))
     }
 
     fn has_transactions(&self, source: &Segment) -> bool {

@@ -46,6 +46,8 @@ pub struct OpenContext {
     pub recovery_point: Option<Offset>,
     /// The first offset, where records were deleted within a segment.
     pub log_start: Option<Offset>,
+    /// Nobody but Kafka may have written the log so far, whose cleaner leaves holes between segments. Ours leaves none.
+    pub foreign: bool,
     /// Bounds the open files of all logs that share it.
     pub files: Arc<FileCache>,
 }
@@ -86,14 +88,13 @@ impl Names {
         let mut sorted = Self::default();
         for name in names {
             let Some((stem, extension)) = name.rsplit_once('.') else { continue };
-            let offset = stem.parse().ok().filter(|offset| *offset >= 0 && stem.len() == 20).map(Offset::new);
+            let offset = base_offset(stem);
             match (extension, offset) {
                 ("log", Some(offset)) => sorted.segments.push(offset),
                 ("snapshot", Some(offset)) => sorted.snapshots.push(offset),
                 ("deleted" | "tmp" | "cleaned", _) => sorted.leftovers.push(name),
                 ("swap", _) => {
-                    let base = stem.strip_suffix(".log").and_then(|stem| stem.parse().ok());
-                    sorted.swaps.extend(base.map(Offset::new));
+                    sorted.swaps.extend(stem.strip_suffix(".log").and_then(base_offset));
                     // The files of those are renamed before what is left over is removed.
                     sorted.leftovers.push(name);
                 }
@@ -104,6 +105,12 @@ impl Names {
         sorted.snapshots.sort_unstable();
         sorted
     }
+}
+
+/// The offset that a file is called after. Nothing else is a file of the log, whatever else a number may be written like.
+fn base_offset(stem: &str) -> Option<Offset> {
+    let digits = stem.len() == 20 && stem.bytes().all(|byte| byte.is_ascii_digit());
+    stem.parse().ok().filter(|_| digits).map(Offset::new)
 }
 
 impl Log {
@@ -185,7 +192,7 @@ impl Log {
         }
         let believed = context.clean_shutdown || context.same_boot;
         if !believed {
-            self.check_segments(&mut segments, context.recovery_point)?;
+            self.check_segments(&mut segments, context)?;
         }
         let first = bases.first().copied().unwrap_or(Offset::ZERO);
         let Some(last) = segments.last().cloned() else { return Ok(()) };
@@ -243,7 +250,10 @@ impl Log {
     }
 
     /// Checks every byte of the segments that reach beyond the recovery point; the log ends where a batch is torn.
-    fn check_segments(&mut self, segments: &mut Vec<Arc<Segment>>, point: Option<Offset>) -> Result<(), StorageError> {
+    fn check_segments(&mut self, segments: &mut Vec<Arc<Segment>>, context: &OpenContext) -> Result<(), StorageError> {
+        let point = context.recovery_point;
+        // Where it is not known who left what, a hole in a compacted log is taken for the cleaner's.
+        let may_have_holes = self.config.cleanup.compact && (context.foreign || point.is_none());
         let disk = Arc::clone(&self.shared.dir.disk);
         let mut at = 0;
         while let Some(segment) = segments.get(at).cloned() {
@@ -262,11 +272,10 @@ impl Log {
                 let path = segment.path(kind);
                 disk.replace(&path, bytes).map_err(StorageError::io("write", path))?;
             }
-            // The end of a segment can be lost between two batches as well, and one that was cut off can come back. Only compaction
-            // leaves holes that are meant.
+            // The end of a segment can be lost between two batches as well, and one that was cut off can come back.
             let misfit = next.is_some_and(|next| {
                 let hole = scanned.end < next && point.is_none_or(|point| point < next);
-                scanned.end > next || (hole && !self.config.cleanup.compact)
+                scanned.end > next || (hole && !may_have_holes)
             });
             if torn || misfit {
                 for later in segments.drain(at..).rev() {
@@ -466,7 +475,32 @@ impl Log {
         if self.epochs != before {
             self.show_epochs();
         }
+        self.end_cleaned_transactions(&segments, from)
+    }
+
+    /// A snapshot from before `from` may speak of a transaction as open whose end the cleaner has taken away since. It took
+    /// its records before that, and of an open one it takes none: the first batch says which it is.
+    fn end_cleaned_transactions(&mut self, segments: &[Arc<Segment>], from: Offset) -> Result<(), StorageError> {
+        let cache = Arc::clone(&self.shared.cache);
+        let open: Vec<_> = self.producers.open_transactions().filter(|(_, first)| *first < from).collect();
+        for (id, first) in open {
+            let place = segments.partition_point(|segment| segment.base <= first).checked_sub(1);
+            // What retention took away cannot be asked.
+            let Some(segment) = place.and_then(|place| segments.get(place)) else { continue };
+            let found = segment.find(first, self.size_of(segment), &cache)?.map(|(_, header)| header);
+            let is_there = found.is_some_and(|header| {
+                header.base_offset == first && header.producer_id == id && header.attributes.is_transactional()
+            });
+            if !is_there {
+                tracing::info!(path = %self.shared.dir.path.display(), producer = %id, %first, "a transaction was over before the log was cleaned");
+                self.producers.forget_transaction(id);
+            }
+        }
         Ok(())
+    }
+
+    fn size_of(&self, segment: &Segment) -> u64 {
+        if segment.base == self.active.base() { self.active.size } else { segment.size() }
     }
 
     fn restore_aborted(&mut self, segment: &Arc<Segment>, entry: &AbortedTransaction) -> Result<(), StorageError> {
@@ -484,7 +518,7 @@ impl Log {
 
     fn replay(&mut self, segment: &Arc<Segment>, walk_from: Offset, from: Offset) -> Result<(), StorageError> {
         let cache = Arc::clone(&self.shared.cache);
-        let size = if segment.base == self.active.base() { self.active.size } else { segment.size() };
+        let size = self.size_of(segment);
         if size == 0 || walk_from >= self.end {
             return Ok(());
         }

@@ -1,0 +1,202 @@
+//! A log's directory with files that are damaged, cut, swapped, missing or somebody else's: it opens or says why not, never
+//! shows a record that was not written, and what can be built anew from the log is.
+//!
+//! `MILLRACE_SEED=n` replays one seed, `MILLRACE_SEEDS=n` runs so many (a campaign).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests stand outside of test functions"
+)]
+
+mod common;
+
+use common::{HandClock, batch};
+use millrace_model::control::Marker;
+use millrace_model::{Batch, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
+use millrace_storage::io::sim::{Crash, SimDisk};
+use millrace_storage::io::{Disk, Open};
+use millrace_storage::{Log, LogConfig, OpenContext};
+use std::collections::BTreeMap;
+use std::io::IoSlice;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const DIR: &str = "/data/t-0";
+const EPOCH: LeaderEpoch = LeaderEpoch::new(3);
+
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % n.max(1)
+    }
+}
+
+fn config() -> LogConfig {
+    LogConfig {
+        segment_bytes: 1200,
+        index_interval_bytes: 150,
+        retention_ms: None,
+        producer_id_expiration_ms: i64::MAX,
+        ..LogConfig::default()
+    }
+}
+
+fn open(disk: &SimDisk, context: OpenContext) -> Result<Log, millrace_storage::StorageError> {
+    let clock: Arc<HandClock> = Arc::default();
+    Log::open(Arc::new(disk.clone()), clock, PathBuf::from(DIR), config(), context)
+}
+
+/// A log of some segments with transactions; its batches by their first offsets.
+fn written(disk: &SimDisk, dice: &mut Dice) -> BTreeMap<i64, Batch> {
+    disk.create_dir_all(Path::new(DIR)).unwrap();
+    let mut log = open(disk, OpenContext { fresh: true, ..OpenContext::default() }).unwrap();
+    let (mut stored, mut sequence) = (BTreeMap::new(), 0);
+    let id = ProducerId::new(4);
+    for n in 0..60 {
+        let next = if n % 7 == 6 {
+            let epoch = ProducerEpoch::new(0);
+            let marker = Marker { producer_id: id, producer_epoch: epoch, committed: n % 2 == 0, coordinator_epoch: 0 };
+            marker.batch(Timestamp::new(1_700_000_000_000)).unwrap()
+        } else if n % 3 == 0 {
+            let records = 1 + i32::try_from(dice.below(3)).unwrap();
+            sequence += records;
+            batch(records, 30).producer(id, ProducerEpoch::new(0), sequence - records).build()
+        } else {
+            batch(1 + i32::try_from(dice.below(3)).unwrap(), 50).build()
+        };
+        let at = log.append(std::slice::from_ref(&next), EPOCH).unwrap().base_offset;
+        stored.insert(at.get(), next);
+    }
+    if dice.below(2) == 0 {
+        log.close().unwrap();
+    } else if let Some(task) = log.flush_task() {
+        task.run().unwrap();
+    }
+    stored
+}
+
+/// Damages one file, or brings one in. Returns whether it is part of the records' own bytes.
+fn damage(disk: &SimDisk, dice: &mut Dice) -> bool {
+    let names = disk.list(Path::new(DIR)).unwrap();
+    let name = &names[dice.below(names.len() as u64) as usize];
+    let path = Path::new(DIR).join(name);
+    if disk.stat(&path).unwrap().is_dir {
+        return false;
+    }
+    let file = disk.open(&path, Open::Write).unwrap();
+    let len = file.len().unwrap();
+    let noise: Vec<u8> = (0..1 + dice.below(60)).map(|_| dice.below(256) as u8).collect();
+    match dice.below(7) {
+        0 => disk.corrupt(&path, dice.below(len) as usize, 1 << dice.below(8)),
+        1 => file.set_len(dice.below(len)).unwrap(),
+        2 => file.set_len(len + dice.below(300)).unwrap(),
+        3 => file.write_all_at(dice.below(len + 1), &mut [IoSlice::new(&noise)]).unwrap(),
+        4 => {
+            let other = Path::new(DIR).join(&names[dice.below(names.len() as u64) as usize]);
+            let aside = Path::new("/data/aside");
+            disk.rename(&path, aside).unwrap();
+            if disk.stat(&other).is_ok() {
+                disk.rename(&other, &path).unwrap();
+            }
+            disk.rename(aside, &other).unwrap();
+            return name.ends_with(".log") || other.extension().is_some_and(|it| it == "log");
+        }
+        5 => disk.remove_file(&path).unwrap(),
+        _ => {
+            let foreign = [
+                "notes.txt",
+                "+0000000000000000007.log",
+                "-0000000000000000007.log",
+                "7.log.swap",
+                "+0000000000000000007.log.swap",
+                "99999999999999999999.log",
+                "00000000000000000007.index.swap",
+                "00000000000000000007.log.cleaned",
+                "00000000000000000007.snapshot",
+                ".log",
+            ];
+            let name = foreign[dice.below(foreign.len() as u64) as usize];
+            let file = disk.open(&Path::new(DIR).join(name), Open::Create).unwrap();
+            file.write_all_at(0, &mut [IoSlice::new(&noise)]).unwrap();
+            return false;
+        }
+    }
+    name.ends_with(".log")
+}
+
+/// Reads what can be read; each batch that is whole was written so. Returns how many there were.
+fn read(log: &Log, stored: &BTreeMap<i64, Batch>, what: &str) -> usize {
+    let reader = log.reader();
+    let (mut next, mut count) = (reader.start_offset(), 0);
+    while next < reader.end_offset() {
+        let Ok(slice) = reader.read(next, reader.end_offset(), 5000, true) else { break };
+        let _ = reader.aborted(next, &slice);
+        let before = next;
+        for batch in Batch::all(slice.to_bytes().unwrap()).map_while(Result::ok) {
+            next = next.max(batch.header().next_offset());
+            if batch.check_crc().is_ok() {
+                let base = batch.header().base_offset.get();
+                let known = stored.get(&base).map(|batch| &batch.bytes()[16..]);
+                assert_eq!(known, Some(&batch.bytes()[16..]), "the batch at {base}, {what}");
+                count += 1;
+            }
+        }
+        if next == before {
+            break;
+        }
+    }
+    let _ = reader.offset_for_timestamp(Timestamp::new(1_700_000_000_001));
+    let _ = reader.max_timestamp();
+    count
+}
+
+fn run(seed: u64) {
+    let mut dice = Dice(seed);
+    let disk = SimDisk::new(seed);
+    let stored = written(&disk, &mut dice);
+    let in_records = (0..=dice.below(3)).fold(false, |hit, _| damage(&disk, &mut dice) || hit);
+    let context = [
+        OpenContext::default(),
+        OpenContext { same_boot: true, ..OpenContext::default() },
+        OpenContext { clean_shutdown: true, same_boot: true, ..OpenContext::default() },
+    ][dice.below(3) as usize]
+        .clone();
+    let (what, believed) = (format!("seed {seed}"), context.same_boot);
+    let disk = disk.restart(Crash::Process);
+    let mut log = match open(&disk, context) {
+        Ok(log) => log,
+        Err(error) => return assert!(in_records || believed, "{what}: {error}"),
+    };
+    let found = read(&log, &stored, &what);
+    if !in_records && !believed {
+        assert_eq!(found, stored.len(), "nothing that matters was damaged, {what}");
+    }
+    if log.append(&[batch(1, 10).build()], EPOCH).is_ok() {
+        let _ = log.first_unstable(log.end_offset());
+        let last = log.end_offset().plus(-1);
+        let slice = log.reader().read(last, Offset::new(i64::MAX), 1000, true).unwrap();
+        let batch = Batch::all(slice.to_bytes().unwrap()).next().unwrap().unwrap();
+        assert_eq!(batch.header().last_offset(), last, "{what}");
+    }
+}
+
+#[test]
+fn a_damaged_directory_opens_or_says_why_and_shows_no_record_that_was_not_written() {
+    let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    if let Some(seed) = number("MILLRACE_SEED") {
+        return run(seed);
+    }
+    for seed in 0..number("MILLRACE_SEEDS").unwrap_or(1500) {
+        if let Err(panic) = std::panic::catch_unwind(|| run(seed)) {
+            println!("MILLRACE_SEED={seed} replays it");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
