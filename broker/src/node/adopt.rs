@@ -66,8 +66,14 @@ fn without_gaps(
     partitions
 }
 
-/// Renames the directories that belong to no topic of the image, and removes whatever was renamed.
-pub(super) fn discard(dir: &DataDir, disk: &dyn Disk, image: &Image, random: &dyn Random) -> Result<(), StorageError> {
+/// Renames the directories that belong to no topic of the image, and removes whatever was renamed. What is written down about
+/// partitions that are not there is forgotten.
+pub(super) fn discard(
+    dir: &mut DataDir,
+    disk: &dyn Disk,
+    image: &Image,
+    random: &dyn Random,
+) -> Result<(), StorageError> {
     for partition in dir.partitions()? {
         if is_known(&partition, image) || partition.topic == KAFKA_METADATA {
             continue;
@@ -84,7 +90,7 @@ pub(super) fn discard(dir: &DataDir, disk: &dyn Disk, image: &Image, random: &dy
     for deleted in dir.deleted()? {
         deleted.remove()?;
     }
-    Ok(())
+    dir.forget_missing()
 }
 
 /// A directory whose id cannot be read is never thrown away.

@@ -77,7 +77,7 @@ impl Node {
     ) -> Result<Self, StartError> {
         let mut data_dir = DataDir::open(Arc::clone(&seams.disk), options.data_dir.clone())?;
         let cluster = join_cluster(&mut data_dir, options, &seams, address).await?;
-        adopt::discard(&data_dir, &*seams.disk, &cluster.image(), &*seams.random)?;
+        adopt::discard(&mut data_dir, &*seams.disk, &cluster.image(), &*seams.random)?;
         let data_dir = Arc::new(data_dir);
 
         let metrics = Arc::new(Metrics::new());

@@ -6,23 +6,29 @@
 //! Invariants:
 //! - How far a log is clean is written down (`cleaner-offset-checkpoint`) after the segments are in place on the disk. One that is too
 //!   early costs a longer round, no more.
-//! - A log that cannot be read is left alone from then on, with one line that says why; the others go on.
+//! - What a round takes for decided is on the disk before it begins: a transaction whose marker a power loss takes back has all
+//!   of its records.
+//! - A log that cannot be read is left alone from then on, with one line that says why; the others go on. Where the disk fails
+//!   otherwise, it is tried again later: a full one may have room by then.
 
 use super::error::AppendError;
+use super::flush;
 use super::handle::{Inner, PartitionHandle};
 use super::registry::Partitions;
-use millrace_model::{Offload, Offset};
+use millrace_model::{Offload, Offset, Timestamp};
 use millrace_storage::StorageError;
 use millrace_storage::clean::{CleanOptions, CleanStats, Cleanable, Round, Step};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, oneshot};
 
 /// Bytes that a step reads before the task looks around again.
 const STEP: u64 = 8 << 20;
 /// A throttled step takes about so long.
 const THROTTLED_STEP: Duration = Duration::from_millis(100);
+/// How long a log is left alone that the disk did not let clean.
+const AGAIN_AFTER_MS: i64 = 30_000;
 
 /// What the cleaner of a node is told.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,11 +49,22 @@ pub(super) struct Cleaning {
     /// Records before it are clean; negative where that is not known.
     clean: AtomicI64,
     given_up: AtomicBool,
+    /// Not before this time, after the disk has failed.
+    not_before: AtomicI64,
+    /// Held during a round.
+    turn: Mutex<()>,
+    stopped: AtomicBool,
 }
 
 impl Default for Cleaning {
     fn default() -> Self {
-        Self { clean: AtomicI64::new(-1), given_up: AtomicBool::new(false) }
+        Self {
+            clean: AtomicI64::new(-1),
+            given_up: AtomicBool::new(false),
+            not_before: AtomicI64::new(i64::MIN),
+            turn: Mutex::default(),
+            stopped: AtomicBool::new(false),
+        }
     }
 }
 
@@ -59,6 +76,20 @@ impl Cleaning {
 
     pub(super) fn set_clean(&self, offset: Offset) {
         self.clean.store(offset.get(), Ordering::Release);
+    }
+
+    /// No more rounds; returns once none is under way.
+    pub(super) async fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        drop(self.turn.lock().await);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    fn is_free(&self, now: Timestamp) -> bool {
+        !self.given_up.load(Ordering::Relaxed) && now.get() >= self.not_before.load(Ordering::Relaxed)
     }
 }
 
@@ -91,23 +122,23 @@ impl Partitions {
             // Its segments were deleted meanwhile; the partition may have gone.
             Ok(None) | Err(AppendError::NotLeader | AppendError::Storage(StorageError::Failed { .. })) => false,
             Err(error) => {
-                inner.cleaning.give_up(&inner.name, &error);
+                inner.cleaning.failed(&inner.name, &error, inner.options.clock.now());
                 false
             }
         }
     }
 
     async fn dirtiest(&self) -> Option<(PartitionHandle, Cleanable)> {
-        let compacted = |partition: &PartitionHandle| {
-            partition.settings().compact && !partition.inner().cleaning.given_up.load(Ordering::Relaxed)
-        };
+        let now = self.options().clock.now();
+        let compacted =
+            |partition: &PartitionHandle| partition.settings().compact && partition.inner().cleaning.is_free(now);
         let partitions: Vec<_> = self.all().into_iter().filter(compacted).collect();
         if partitions.is_empty() {
             return None;
         }
         beside(&*self.options().offload, move || {
             let due = partitions.into_iter().filter_map(|partition| {
-                let cleanable = partition.inner().cleanable(partition.last_stable_offset())?;
+                let cleanable = partition.inner().cleanable(partition.decided())?;
                 Some((partition, cleanable))
             });
             due.max_by(|(_, a), (_, b)| a.dirty_ratio.total_cmp(&b.dirty_ratio))
@@ -125,8 +156,11 @@ impl Partitions {
 }
 
 impl Cleaning {
-    fn give_up(&self, partition: &str, error: &dyn std::fmt::Display) {
-        if !self.given_up.swap(true, Ordering::Relaxed) {
+    fn failed(&self, partition: &str, error: &AppendError, now: Timestamp) {
+        if matches!(error, AppendError::Storage(StorageError::Io { .. })) {
+            tracing::warn!(partition, %error, "log cannot be cleaned now");
+            self.not_before.store(now.plus_ms(AGAIN_AFTER_MS).get(), Ordering::Relaxed);
+        } else if !self.given_up.swap(true, Ordering::Relaxed) {
             tracing::error!(partition, %error, "log cannot be cleaned and is left as it is");
         }
     }
@@ -141,7 +175,7 @@ impl Inner {
             Ok(cleanable) => Some(cleanable).filter(|cleanable| cleanable.is_due(&config.compaction)),
             Err(error) => {
                 if !self.reader().is_failed() {
-                    self.cleaning.give_up(&self.name, &error);
+                    self.cleaning.failed(&self.name, &error.into(), now);
                 }
                 None
             }
@@ -154,9 +188,15 @@ impl Inner {
         cleanable: &Cleanable,
         options: &CleanerOptions,
     ) -> Result<Option<(Offset, CleanStats)>, AppendError> {
+        let _turn = self.cleaning.turn.lock().await;
+        flush::flush_to(self, self.log_end()).await?;
         let now = self.options.clock.now();
         let mut round = self.writer.lock().await.log()?.clean(options.rounds, cleanable, now);
         loop {
+            if self.cleaning.is_stopped() {
+                beside(&*self.options.offload, move || round.discard()).await;
+                return Ok(None);
+            }
             let before = moved(&round);
             let (back, step) = self.step(round, options).await?;
             round = back;

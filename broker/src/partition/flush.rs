@@ -21,6 +21,11 @@ pub(super) struct Flusher {
 }
 
 impl Flusher {
+    /// Returns once no flush is under way.
+    pub(super) async fn wait(&self) {
+        drop(self.turn.lock().await);
+    }
+
     /// Whether the last flush began at least `interval` ago.
     pub(super) fn is_due(&self, now: Timestamp, interval: Duration) -> bool {
         let began = Timestamp::new(self.began.load(Ordering::Relaxed));

@@ -149,8 +149,14 @@ impl PartitionHandle {
         Offset::new(self.0.high_watermark.load(Ordering::SeqCst))
     }
 
-    /// Everything below is committed and belongs to a decided transaction, or to none.
+    /// Everything below is committed and belongs to a decided transaction, or to none. An open transaction whose beginning
+    /// was deleted does not hold it before the log's start.
     pub fn last_stable_offset(&self) -> Offset {
+        self.decided().max(self.log_start())
+    }
+
+    /// The same without regard to the log's start.
+    pub(super) fn decided(&self) -> Offset {
         Offset::new(self.0.last_stable.load(Ordering::SeqCst)).min(self.high_watermark())
     }
 

@@ -61,6 +61,21 @@ struct Tables {
     by_name: BTreeMap<Arc<str>, TopicId>,
 }
 
+impl Tables {
+    fn insert(&mut self, topic: Arc<TopicPartitions>) {
+        self.by_name.insert(Arc::clone(&topic.name), topic.id);
+        self.by_id.insert(topic.id, topic);
+    }
+}
+
+impl FromIterator<Arc<TopicPartitions>> for Tables {
+    fn from_iter<I: IntoIterator<Item = Arc<TopicPartitions>>>(topics: I) -> Self {
+        let mut tables = Self::default();
+        topics.into_iter().for_each(|topic| tables.insert(topic));
+        tables
+    }
+}
+
 /// All partitions of this node. Clones are the same registry.
 #[derive(Clone, Debug)]
 pub struct Partitions(Arc<Registry>);
@@ -148,6 +163,11 @@ impl Partitions {
         for partition in gone.iter().flat_map(|entry| entry.iter()) {
             self.0.remove(partition).await;
         }
+        if !gone.is_empty() {
+            let still = before.by_id.iter().filter(|(id, _)| image.topic_by_id(**id).is_some());
+            self.0.tables.store(Arc::new(still.map(|(_, entry)| Arc::clone(entry)).collect()));
+            self.forget_deleted().await;
+        }
         let mut after = Tables::default();
         let mut changed = false;
         for topic in image.topics() {
@@ -158,10 +178,9 @@ impl Partitions {
                     Arc::new(self.bring_in_line(known, topic).await)
                 }
             };
-            after.by_name.insert(Arc::clone(&entry.name), entry.id);
-            after.by_id.insert(entry.id, entry);
+            after.insert(entry);
         }
-        if changed || !gone.is_empty() {
+        if changed {
             self.0.tables.store(Arc::new(after));
         }
         self.0.applied.send_replace(image.index());
@@ -188,36 +207,44 @@ impl Partitions {
         outcome
     }
 
+    /// Before a topic may come under the name of a deleted one, nothing is left of what was written down about that: after a
+    /// kill the new one would be taken for it.
+    async fn forget_deleted(&self) {
+        let (partitions, writer) = (self.clone(), self.0.options.data_dir.checkpoint_writer());
+        let (done, written) = tokio::sync::oneshot::channel();
+        self.0.options.offload.run(Box::new(move || drop(done.send(partitions.write_checkpoints(&writer)))));
+        if let Ok(Err(error)) = written.await {
+            tracing::error!(%error, "deleted topics could not be taken out of the checkpoints");
+        }
+    }
+
     /// Writes the offsets that outlive the process.
     ///
     /// # Errors
     /// As the disk says.
     pub fn write_checkpoints(&self, writer: &CheckpointWriter) -> Result<(), StorageError> {
-        let all = self.all();
-        let each = |of: fn(&PartitionHandle) -> Offset| {
-            all.iter().map(move |partition| (&**partition.topic(), partition.index(), of(partition)))
-        };
-        writer.write(Checkpoint::RecoveryPoint, each(|partition| partition.inner().flushed()))?;
-        writer.write(Checkpoint::LogStart, each(PartitionHandle::log_start))?;
-        writer.write(Checkpoint::HighWatermark, each(PartitionHandle::high_watermark))?;
+        writer.write(Checkpoint::RecoveryPoint, || self.each(|partition| Some(partition.inner().flushed())))?;
+        self.write_starts(writer)?;
+        writer.write(Checkpoint::HighWatermark, || self.each(|partition| Some(partition.high_watermark())))?;
         self.write_cleaned(writer)
     }
 
     /// Writes where the logs begin.
     pub(super) fn write_starts(&self, writer: &CheckpointWriter) -> Result<(), StorageError> {
-        let all = self.all();
-        let each = all.iter().map(|partition| (&**partition.topic(), partition.index(), partition.log_start()));
-        writer.write(Checkpoint::LogStart, each)
+        writer.write(Checkpoint::LogStart, || self.each(|partition| Some(partition.log_start())))
     }
 
     /// Writes how far the logs are clean, of which that is known.
     pub(super) fn write_cleaned(&self, writer: &CheckpointWriter) -> Result<(), StorageError> {
-        let all = self.all();
-        let each = all.iter().filter_map(|partition| {
-            let clean = partition.inner().cleaning.clean()?;
-            Some((&**partition.topic(), partition.index(), clean))
-        });
-        writer.write(Checkpoint::Cleaned, each)
+        writer.write(Checkpoint::Cleaned, || self.each(|partition| partition.inner().cleaning.clean()))
+    }
+
+    fn each(&self, of: impl Fn(&PartitionHandle) -> Option<Offset>) -> Vec<(Arc<str>, PartitionId, Offset)> {
+        let line = |partition: PartitionHandle| {
+            let offset = of(&partition)?;
+            Some((Arc::clone(partition.topic()), partition.index(), offset))
+        };
+        self.all().into_iter().filter_map(line).collect()
     }
 
     async fn bring_in_line(&self, known: Option<&Arc<TopicPartitions>>, topic: &Arc<Topic>) -> TopicPartitions {
@@ -297,6 +324,9 @@ impl Registry {
         let inner = handle.inner();
         let Some(log) = inner.writer.lock().await.take_log() else { return };
         inner.wake();
+        // Who writes files by their names must not find those of a topic that comes after.
+        inner.cleaning.stop().await;
+        inner.flusher.wait().await;
         match log.delete() {
             Ok(deleted) => {
                 let delay = inner.settings.load().file_delete_delay;

@@ -390,3 +390,76 @@ async fn a_batch_whose_generation_cannot_be_noted_is_not_appended() {
     bench.append("a").await;
     assert_eq!(bench.generations(), [(generation, 0, "mask".to_owned())]);
 }
+
+/// What a starting node does with the directories of topics that are gone.
+fn discard(disk: &SimDisk, image: &Image) {
+    let mut dir = DataDir::open(Arc::new(disk.clone()), "/data".into()).unwrap();
+    for partition in dir.partitions().unwrap() {
+        let known = image.topic(&partition.topic).map(|topic| topic.id);
+        if known != partition.topic_id {
+            disk.remove_dir_all(&partition.path).unwrap();
+        }
+    }
+    dir.forget_missing().unwrap();
+}
+
+#[tokio::test]
+async fn a_topic_that_comes_again_under_the_name_of_a_deleted_one_keeps_its_records_whenever_the_process_dies() {
+    let stages = || Arc::new(Stages(None)) as Arc<dyn StageProvider>;
+    for at in 0.. {
+        let mut bench = Bench::with(stages(), &[("cleanup.policy", "delete")]).await;
+        for value in ["a", "b", "c", "d"] {
+            bench.append(value).await;
+        }
+        bench.partition().delete_records(7).await.unwrap();
+        let writer = bench.partitions.options().data_dir.checkpoint_writer();
+        bench.partitions.write_checkpoints(&writer).unwrap();
+        bench.disk.crash_at(bench.disk.operations() + at);
+        bench.apply(Command::DeleteTopics { topics: vec![bench.topic] });
+        bench.follow().await;
+        bench.topic = TopicId::new(uuid::Uuid::from_u128(8));
+        bench.apply(Command::CreateTopics {
+            topics: vec![NewTopic {
+                id: bench.topic,
+                name: "t".to_owned(),
+                placement: Placement::Spread { partitions: 1, factor: 1, seed: 0 },
+                config: BTreeMap::new(),
+                attachments: Vec::new(),
+            }],
+        });
+        bench.follow().await;
+        let over = !bench.disk.is_crashed();
+        bench.disk.clear_hook();
+        if !over {
+            bench.disk = bench.disk.restart(Crash::Process);
+            discard(&bench.disk, &bench.image);
+            bench.restart(Crash::Process, stages()).await;
+        }
+        bench.append("of the new topic").await;
+        bench.restart(Crash::Process, stages()).await;
+        let partition = bench.partition();
+        let range = (partition.log_start().get(), partition.high_watermark().get());
+        assert_eq!(range, (0, 2), "killed at operation {at}");
+        assert_eq!(first_value(&stored(&partition)[0]), "of the new topic");
+        if over {
+            assert!(at > 5, "{at} operations");
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn readers_of_committed_records_begin_where_the_log_does_though_an_open_transaction_began_before() {
+    let bench = Bench::new(None, &[]).await;
+    let (id, epoch) = (ProducerId::new(5), ProducerEpoch::new(0));
+    let partition = bench.partition();
+    let Admission::Verify(guard) = partition.admission(id, epoch) else { panic!("nothing is open") };
+    let mut builder = BatchBuilder::new().producer(id, epoch, 0).transactional();
+    builder.append(Timestamp::new(1000), Some(b"k"), Some(b"v"), HeaderSource::None).unwrap();
+    let claim = Claim { guard: Some(guard), strict: false };
+    partition.append_with(builder.build().unwrap(), Origin::Client, claim).await.unwrap();
+    bench.append("a").await;
+    assert_eq!(partition.last_stable_offset(), Offset::ZERO);
+    partition.delete_records(2).await.unwrap();
+    assert_eq!(partition.last_stable_offset(), Offset::new(2));
+}
