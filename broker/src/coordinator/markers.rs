@@ -17,8 +17,10 @@ use millrace_storage::ProducerError;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Between two attempts.
-const AGAIN: Duration = Duration::from_millis(100);
+/// Between two attempts, at first …
+pub(super) const AGAIN: Duration = Duration::from_millis(100);
+/// … and at most: a disk may be full for long.
+const AGAIN_AT_MOST: Duration = Duration::from_secs(2);
 
 /// Where markers go.
 #[derive(Clone, Debug)]
@@ -60,6 +62,7 @@ impl MarkerWriter {
 
     async fn until_heard(&self, work: &WriteMarkers, partition: &TxnPartition, end: EndOfTransaction) {
         let (topic, index) = partition;
+        let mut pause = AGAIN;
         loop {
             match self.write(topic, PartitionId::new(*index), end).await {
                 Ok(()) | Err(MarkerError::Unknown) => return,
@@ -67,8 +70,9 @@ impl MarkerWriter {
                     tracing::warn!(transactional_id = %work.id, %topic, index, ?why, "a marker comes too late");
                     return;
                 }
-                Err(MarkerError::NotHere | MarkerError::Later) => tokio::time::sleep(AGAIN).await,
+                Err(MarkerError::NotHere | MarkerError::Later) => tokio::time::sleep(pause).await,
             }
+            pause = (2 * pause).min(AGAIN_AT_MOST);
         }
     }
 

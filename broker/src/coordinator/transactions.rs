@@ -4,7 +4,7 @@
 
 use super::group::transactions::EndOfTransaction;
 use super::groups::GroupCoordinator;
-use super::markers::{MarkerError, MarkerWriter};
+use super::markers::{AGAIN, MarkerError, MarkerWriter};
 use super::producer_ids::ProducerIdBlocks;
 use super::runtime::shards::{Setup, Shards, StateTopic, Surroundings};
 use super::txn::machine::{Reply, Request, TxnMachine};
@@ -263,10 +263,17 @@ impl Inner {
     async fn end_transaction(self: Arc<Self>, work: WriteMarkers) {
         self.writer.write_all(&work).await;
         let (id, producer) = (Arc::clone(&work.id), work.producer);
-        let request = Request::MarkersWritten { id: Arc::clone(&id), producer };
-        if let Reply::MarkersWritten(Err(error)) = self.shards.ask(&id, request, false).await {
-            // Who replays the log writes the markers again.
+        // As long as it is not stored, the transactional id is of no use to anybody.
+        loop {
+            let request = Request::MarkersWritten { id: Arc::clone(&id), producer };
+            let Reply::MarkersWritten(Err(error)) = self.shards.ask(&id, request, false).await else { return };
             tracing::debug!(transactional_id = %id, %error, "the end of a transaction was not stored");
+            // Where another broker is the coordinator, it replays the log and writes the markers again.
+            let is_stopping = *self.shards.stopping().borrow();
+            if is_stopping || self.shards.of(&id, false).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(AGAIN).await;
         }
     }
 

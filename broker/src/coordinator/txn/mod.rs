@@ -5,6 +5,8 @@
 //! somebody to answer to; the markers that end a transaction are written outside and reported back.
 
 mod decide;
+#[cfg(test)]
+mod hostile;
 pub mod machine;
 pub mod records;
 #[cfg(test)]

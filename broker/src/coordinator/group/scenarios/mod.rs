@@ -3,6 +3,7 @@
 mod classic;
 mod consumer;
 mod consumer_random;
+mod hostile;
 mod migration;
 mod offsets;
 mod random;
