@@ -19,6 +19,7 @@ mod console;
 mod crash;
 mod exactly_once;
 mod exchange;
+mod group_crash;
 mod groups;
 #[path = "../harness/guests.rs"]
 mod guests;

@@ -57,6 +57,15 @@ fn transactions_are_whole_or_not_there_whenever_the_node_is_killed() {
 }
 
 #[test]
+fn a_full_disk_loses_nothing_acked_and_the_node_goes_on_when_there_is_room() {
+    for seed in seeds(2) {
+        for world in [World::new(seed), World::with_transactions(seed)] {
+            println!("seed {seed}: {} lines of history", world.with_a_full_disk().run().len());
+        }
+    }
+}
+
+#[test]
 fn a_seed_with_transactions_run_twice_has_one_history() {
     for seed in seeds(1) {
         let [first, second] = [(); 2].map(|()| untimed_losses(World::with_transactions(seed).run()));

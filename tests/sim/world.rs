@@ -137,6 +137,7 @@ pub struct World {
     history: History,
     done: Arc<AtomicBool>,
     transactional: bool,
+    fills: bool,
 }
 
 impl World {
@@ -148,12 +149,18 @@ impl World {
             history: History::default(),
             done: Arc::default(),
             transactional: false,
+            fills: false,
         }
     }
 
     /// The same machine with producers that write in transactions.
     pub fn with_transactions(seed: u64) -> Self {
         Self { transactional: true, ..Self::new(seed) }
+    }
+
+    /// The same machine with a disk that is full now and then, in place of kills.
+    pub fn with_a_full_disk(self) -> Self {
+        Self { fills: true, ..self }
     }
 
     /// In odd seeds the power fails, and the topic asks for the disk before every ack; in even ones the process dies.
@@ -204,7 +211,13 @@ impl World {
             if tick < next || self.done.load(Ordering::Relaxed) {
                 continue;
             }
-            if up && kills < KILLS {
+            if self.fills {
+                up &= kills < KILLS;
+                // Not even a byte more; what is there may be written over.
+                self.disk.lock().unwrap().set_capacity(up.then_some(0));
+                self.history.push(format!("tick {tick}: the disk {}", if up { "is full" } else { "has room" }));
+                (up, kills, next) = (!up, kills + u32::from(up), tick + 100 + self.random.below(1_500));
+            } else if up && kills < KILLS {
                 sim.crash("broker");
                 let mut disk = self.disk.lock().unwrap();
                 let crash = self.crash();

@@ -180,17 +180,37 @@ impl LogReader {
         }
         loop {
             let segments = self.shared.segments.load_full();
-            let error = match self.slice(&segments, from, upto, end, max_bytes, at_least_one_batch) {
-                Ok(slice) => return Ok(slice),
-                Err(error) => error,
-            };
+            let found = self.slice(&segments, from, upto, end, max_bytes, at_least_one_batch);
+            if let Ok(slice) = &found
+                && slice.segment == end.segment
+                && slice.just_written
+            {
+                return Ok(slice.clone());
+            }
             // Retention may have taken the segment away in this moment, or the cleaner put another one in its place.
             let start = self.start_offset();
             if from < start {
                 return Err(ReadError::OutOfRange { offset: from, start, end: end.offset });
             }
-            if Arc::ptr_eq(&segments, &self.shared.segments.load_full()) {
-                return Err(error.into());
+            if self.is_current(&segments) {
+                return Ok(found?);
+            }
+        }
+    }
+
+    /// Whether these are the log's segments. What was found in them by the names of their files is theirs then: the cleaner
+    /// gives names anew, also those of files that are to go.
+    fn is_current(&self, segments: &Arc<Vec<Arc<Segment>>>) -> bool {
+        Arc::ptr_eq(segments, &self.shared.segments.load())
+    }
+
+    /// Looks something up in the segments, once more where they changed meanwhile.
+    pub(crate) fn look_up<T>(&self, look: impl Fn(&[Arc<Segment>]) -> T) -> T {
+        loop {
+            let segments = self.shared.segments.load_full();
+            let found = look(&segments);
+            if self.is_current(&segments) {
+                return found;
             }
         }
     }
@@ -291,8 +311,15 @@ impl LogReader {
     /// # Errors
     /// As the disk says.
     pub fn offset_for_timestamp(&self, target: Timestamp) -> Result<Option<(Offset, Timestamp)>, ReadError> {
+        self.look_up(|segments| self.offset_for_timestamp_in(segments, target))
+    }
+
+    fn offset_for_timestamp_in(
+        &self,
+        segments: &[Arc<Segment>],
+        target: Timestamp,
+    ) -> Result<Option<(Offset, Timestamp)>, ReadError> {
         let (start, end) = (self.start_offset(), self.shared.tail.end());
-        let segments = self.shared.segments.load_full();
         for (i, segment) in segments.iter().enumerate() {
             if segments.get(i + 1).is_some_and(|next| next.base <= start) {
                 continue;
@@ -322,8 +349,11 @@ impl LogReader {
     /// # Errors
     /// As the disk says.
     pub fn max_timestamp(&self) -> Result<Option<(Offset, Timestamp)>, ReadError> {
+        self.look_up(|segments| self.max_timestamp_in(segments))
+    }
+
+    fn max_timestamp_in(&self, segments: &[Arc<Segment>]) -> Result<Option<(Offset, Timestamp)>, ReadError> {
         let end = self.shared.tail.end();
-        let segments = self.shared.segments.load_full();
         let mut best = None;
         for segment in segments.iter() {
             if let Some(max) = segment.max_timestamp(&self.shared.cache)?

@@ -240,14 +240,7 @@ impl LogReader {
         if slice.is_empty() {
             return Ok(Vec::new());
         }
-        loop {
-            let segments = self.segments();
-            let found = self.aborted_in(&segments, from, slice);
-            // A segment that was taken away or replaced meanwhile may have looked as if it had no index.
-            if Arc::ptr_eq(&segments, &self.segments()) {
-                return found;
-            }
-        }
+        self.look_up(|segments| self.aborted_in(segments, from, slice))
     }
 
     fn aborted_in(
