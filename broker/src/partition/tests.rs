@@ -16,6 +16,7 @@ use millrace_model::{
 };
 use millrace_storage::ProducerError;
 use millrace_storage::data_dir::DataDir;
+use millrace_storage::io::Disk as _;
 use millrace_storage::io::sim::{Crash, SimDisk};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -400,9 +400,9 @@ impl Meta {
 
 /// Gives a partition's directory the name of one that was deleted.
 fn set_aside(disk: &dyn Disk, path: &Path, topic: &str, partition: PartitionId) -> Result<PathBuf, StorageError> {
-    let names = (0_u64..).map(|unique| path.with_file_name(format!("{topic}-{partition}.{unique:032x}-delete")));
+    let mut names = (0_u64..).map(|unique| path.with_file_name(format!("{topic}-{partition}.{unique:032x}-delete")));
     // There are more numbers than directories.
-    let aside = names.into_iter().find(|name| disk.stat(name).is_err()).unwrap_or_default();
+    let aside = names.find(|name| disk.stat(name).is_err()).unwrap_or_default();
     disk.rename(path, &aside).map_err(StorageError::io("rename", path))?;
     Ok(aside)
 }

@@ -181,12 +181,6 @@ impl LogReader {
         loop {
             let segments = self.shared.segments.load_full();
             let found = self.slice(&segments, from, upto, end, max_bytes, at_least_one_batch);
-            if let Ok(slice) = &found
-                && slice.segment == end.segment
-                && slice.just_written
-            {
-                return Ok(slice.clone());
-            }
             // Retention may have taken the segment away in this moment, or the cleaner put another one in its place.
             let start = self.start_offset();
             if from < start {

@@ -283,7 +283,7 @@ impl World {
         let batch = builder.build().unwrap();
         self.log().append(std::slice::from_ref(&batch), EPOCH)?;
         let base = self.end;
-        self.end += entries.len() as i64;
+        self.end += i64::try_from(entries.len()).unwrap();
         self.events.push(Event::Data { base, batch, entries });
         Ok(())
     }
@@ -342,7 +342,7 @@ impl World {
                 known.extend(entries.clone());
             }
         }
-        let from = self.start + i64::try_from(self.rng.below(1 + (self.end - self.start) as u64 / 2)).unwrap();
+        let from = self.start + i64::try_from(self.rng.below(1 + (self.end - self.start).unsigned_abs() / 2)).unwrap();
         for from in [self.start, from] {
             let seen = self.committed(from);
             for (offset, entry) in &seen {

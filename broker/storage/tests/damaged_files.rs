@@ -142,9 +142,10 @@ fn read(log: &Log, stored: &BTreeMap<i64, Batch>, what: &str) -> usize {
         for batch in Batch::all(slice.to_bytes().unwrap()).map_while(Result::ok) {
             next = next.max(batch.header().next_offset());
             if batch.check_crc().is_ok() {
-                let base = batch.header().base_offset.get();
-                let known = stored.get(&base).map(|batch| &batch.bytes()[16..]);
-                assert_eq!(known, Some(&batch.bytes()[16..]), "the batch at {base}, {what}");
+                // No checksum covers what the broker assigns: offset, length and epoch.
+                let base = batch.header().base_offset;
+                let known = stored.values().any(|stored| stored.bytes()[16..] == batch.bytes()[16..]);
+                assert!(known, "the batch at {base} was never written, {what}");
                 count += 1;
             }
         }

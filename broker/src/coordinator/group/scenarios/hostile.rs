@@ -93,7 +93,7 @@ fn records_that_nobody_can_have_meant_neither_stop_a_replay_nor_the_group_after_
     if let Some(seed) = std::env::var("MILLRACE_SEED").ok().and_then(|seed| seed.parse().ok()) {
         return hostile_replay(&records, seed);
     }
-    let seeds = std::env::var("MILLRACE_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(1000);
+    let seeds = std::env::var("MILLRACE_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(100);
     for seed in 0..seeds {
         if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| hostile_replay(&records, seed))) {
             println!("MILLRACE_SEED={seed} replays it");
