@@ -365,9 +365,11 @@ impl Log {
         let name = path.parent().and_then(std::path::Path::file_name).unwrap_or_default();
         // FNV-1a, which is the same everywhere.
         let base = self.active.base().get().to_be_bytes();
-        let drawn = name.as_encoded_bytes().iter().chain(&base).fold(0x811c_9dc5_u32, |hash, byte| {
-            (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
-        });
+        let drawn = name
+            .as_encoded_bytes()
+            .iter()
+            .chain(&base)
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
         self.config.segment_ms - i64::from(drawn) % most
     }
 

@@ -65,7 +65,7 @@ fn hostile_replay(records: &[Stored], seed: u64) {
     for step in stage.machine.loaded(stage.now()) {
         stage.take(step);
     }
-    stage.machine.end_transaction(ProducerId::new(3), seed % 2 == 0);
+    stage.machine.end_transaction(ProducerId::new(3), seed.is_multiple_of(2));
     let mut asked = Vec::new();
     for round in 0..6 {
         asked.push(stage.join(&consumer("c"), ""));
