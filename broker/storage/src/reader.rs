@@ -194,7 +194,7 @@ impl LogReader {
 
     /// Whether these are the log's segments. What was found in them by the names of their files is theirs then: the cleaner
     /// gives names anew, also those of files that are to go.
-    fn is_current(&self, segments: &Arc<Vec<Arc<Segment>>>) -> bool {
+    pub(crate) fn is_current(&self, segments: &Arc<Vec<Arc<Segment>>>) -> bool {
         Arc::ptr_eq(segments, &self.shared.segments.load())
     }
 

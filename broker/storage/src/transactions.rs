@@ -231,16 +231,28 @@ impl Segment {
 }
 
 impl LogReader {
-    /// The aborted transactions of which records may be among those in `slice`, which was read from the offset `from`.
-    /// There may be some that begin behind it; none is missing.
+    /// As [`Self::read`], with the aborted transactions of which records may be among those that are read. There may be some
+    /// that begin behind them; none is missing.
     ///
     /// # Errors
-    /// As the disk says.
-    pub fn aborted(&self, from: Offset, slice: &FileSlice) -> Result<Vec<AbortedTransaction>, ReadError> {
-        if slice.is_empty() {
-            return Ok(Vec::new());
+    /// As for [`Self::read`].
+    pub fn read_committed(
+        &self,
+        from: Offset,
+        upto: Offset,
+        max_bytes: u32,
+        at_least_one_batch: bool,
+    ) -> Result<(FileSlice, Vec<AbortedTransaction>), ReadError> {
+        loop {
+            let segments = self.segments();
+            let slice = self.read(from, upto, max_bytes, at_least_one_batch)?;
+            let aborted = if slice.is_empty() { Ok(Vec::new()) } else { self.aborted_in(&segments, from, &slice) };
+            // The cleaner takes aborted records and what says so away together: one from before and the other from after
+            // would show them.
+            if self.is_current(&segments) {
+                return Ok((slice, aborted?));
+            }
         }
-        self.look_up(|segments| self.aborted_in(segments, from, slice))
     }
 
     fn aborted_in(

@@ -422,12 +422,11 @@ fn committed(reader: &LogReader, from: i64, stable: Offset, mut most: impl FnMut
     let mut found = Entries::new();
     let mut next = from;
     while next < stable.get() {
-        let slice = reader.read(Offset::new(next), stable, most(), true).unwrap();
+        let (slice, mut waiting) = reader.read_committed(Offset::new(next), stable, most(), true).unwrap();
         if slice.is_empty() {
             // What was before `stable` is cleaned away.
             break;
         }
-        let mut waiting: Vec<_> = reader.aborted(Offset::new(next), &slice).unwrap();
         waiting.sort_by_key(|it| it.first_offset);
         let mut waiting = VecDeque::from(waiting);
         let mut aborted = BTreeSet::new();

@@ -76,10 +76,9 @@ impl Model {
         // A reader that goes from batch to batch is told of all that it needs and of nothing that was over before.
         let mut at = 0;
         while at < self.end {
-            let slice = reader.read(Offset::new(at), Offset::new(self.end), 500, true).unwrap();
+            let (slice, told) = reader.read_committed(Offset::new(at), Offset::new(self.end), 500, true).unwrap();
             let bytes = slice.to_bytes().unwrap();
             let last = Batch::all(bytes).map_while(Result::ok).last().unwrap().header().last_offset().get();
-            let told = reader.aborted(Offset::new(at), &slice).unwrap();
             for &(producer, first, end) in &self.aborted {
                 let is_told = told.iter().any(|it| facts(it) == (producer, first, end));
                 assert!(is_told || end < at || first > last, "{what}: {producer} aborted {first} to {end}, read {at}");

@@ -388,14 +388,15 @@ fn look_at(handle: &PartitionHandle, entry: &Entry, committed: bool, left: u32, 
         return Look::empty(head);
     }
     let most = entry.max_bytes.min(left).min(MOST);
-    match reader.read(entry.offset, upto, most, true) {
+    let read = if committed {
+        reader.read_committed(entry.offset, upto, most, true)
+    } else {
+        reader.read(entry.offset, upto, most, true).map(|slice| (slice, Vec::new()))
+    };
+    match read {
         // Longer than allowed is a first batch that is sent whole or, in the shadow of others, not at all.
-        Ok(slice) if slice.len() > most && !is_first => Look::empty(head),
-        Ok(slice) if !committed => Look { slice, ..Look::empty(head) },
-        Ok(slice) => match reader.aborted(entry.offset, &slice) {
-            Ok(aborted) => Look { head, slice, aborted: aborted.iter().map(on_the_wire).collect() },
-            Err(error) => failed(errors::read(&error)),
-        },
+        Ok((slice, _)) if slice.len() > most && !is_first => Look::empty(head),
+        Ok((slice, aborted)) => Look { head, slice, aborted: aborted.iter().map(on_the_wire).collect() },
         Err(error) => {
             if !matches!(error, millrace_storage::ReadError::OutOfRange { .. }) {
                 tracing::warn!(topic = %handle.topic(), partition = %handle.index(), %error, "a read failed");
