@@ -39,6 +39,8 @@ func (d *driver) common() []kgo.Opt {
 		kgo.RetryTimeout(30 * time.Second),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 100 * time.Millisecond }),
 		kgo.MetadataMinAge(100 * time.Millisecond),
+		// A broker that is killed while it is asked for its versions is no broker that wants TLS.
+		kgo.AlwaysRetryEOF(),
 	}
 }
 
