@@ -292,11 +292,15 @@ impl Segment {
         if target <= self.base {
             return Ok(0);
         }
-        let entries = self.index_entries(cache)?;
         let target = target.since(self.base);
-        let found = self.search(Kind::Index, entries, cache, |entry| {
+        self.indexed(cache, |relative, position| i64::from(relative) <= target && u64::from(position) < upto)
+    }
+
+    /// The position that the last index entry names for whose offset and position `holds`, the segment's beginning otherwise.
+    fn indexed(self: &Arc<Self>, cache: &FileCache, holds: impl Fn(i32, u32) -> bool) -> Result<u64, StorageError> {
+        let found = self.search(Kind::Index, self.index_entries(cache)?, cache, |entry| {
             let (relative, position) = parse_index(entry);
-            i64::from(relative) <= target && u64::from(position) < upto
+            holds(relative, position)
         })?;
         Ok(found.map_or(0, |entry| u64::from(parse_index(&entry).1)))
     }
@@ -309,9 +313,7 @@ impl Segment {
         upto: u64,
         cache: &FileCache,
     ) -> Result<u64, StorageError> {
-        let entries = self.index_entries(cache)?;
-        let found = self.search(Kind::Index, entries, cache, |entry| u64::from(parse_index(entry).1) <= position)?;
-        let from = found.map_or(0, |entry| u64::from(parse_index(&entry).1));
+        let from = self.indexed(cache, |_, begins| u64::from(begins) <= position)?;
         let (file, path) = (self.read_file(Kind::Log, cache)?, self.path(Kind::Log));
         let mut walk = Walk::new(&*file, &path, from, upto, self.base, LOOKUP, false);
         loop {

@@ -12,7 +12,7 @@
 
 mod common;
 
-use common::{Bench, HandClock};
+use common::{Bench, HandClock, Rng, seeds};
 use millrace_model::builder::BatchBuilder;
 use millrace_model::codec::Compression;
 use millrace_model::control::Marker;
@@ -33,26 +33,6 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 const DIR: &str = "/data/t-0";
 const EPOCH: LeaderEpoch = LeaderEpoch::new(3);
-
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
@@ -464,19 +444,6 @@ fn read_into(batch: &Batch, from: i64, entries: &mut Entries) {
         if offset >= from {
             let (key, value) = (record.key().unwrap().to_vec(), record.value().map(<[u8]>::to_vec));
             entries.insert(offset, Entry { key, value, timestamp });
-        }
-    }
-}
-
-fn seeds(default: u64, run: impl Fn(u64) + std::panic::RefUnwindSafe) {
-    let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
-    if let Some(seed) = number("MILLRACE_SEED") {
-        return run(seed);
-    }
-    for seed in 0..number("MILLRACE_SEEDS").unwrap_or(default) {
-        if let Err(panic) = std::panic::catch_unwind(|| run(seed)) {
-            println!("MILLRACE_SEED={seed} replays it");
-            std::panic::resume_unwind(panic);
         }
     }
 }

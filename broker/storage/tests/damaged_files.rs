@@ -12,7 +12,7 @@
 
 mod common;
 
-use common::{HandClock, batch};
+use common::{HandClock, Rng, batch};
 use millrace_model::control::Marker;
 use millrace_model::{Batch, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 use millrace_storage::io::sim::{Crash, SimDisk};
@@ -25,18 +25,6 @@ use std::sync::Arc;
 
 const DIR: &str = "/data/t-0";
 const EPOCH: LeaderEpoch = LeaderEpoch::new(3);
-
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n.max(1)
-    }
-}
 
 fn config() -> LogConfig {
     LogConfig {
@@ -54,7 +42,7 @@ fn open(disk: &SimDisk, context: OpenContext) -> Result<Log, millrace_storage::S
 }
 
 /// A log of some segments with transactions; its batches by their first offsets.
-fn written(disk: &SimDisk, dice: &mut Dice) -> BTreeMap<i64, Batch> {
+fn written(disk: &SimDisk, rng: &mut Rng) -> BTreeMap<i64, Batch> {
     disk.create_dir_all(Path::new(DIR)).unwrap();
     let mut log = open(disk, OpenContext { fresh: true, ..OpenContext::default() }).unwrap();
     let (mut stored, mut sequence) = (BTreeMap::new(), 0);
@@ -65,16 +53,16 @@ fn written(disk: &SimDisk, dice: &mut Dice) -> BTreeMap<i64, Batch> {
             let marker = Marker { producer_id: id, producer_epoch: epoch, committed: n % 2 == 0, coordinator_epoch: 0 };
             marker.batch(Timestamp::new(1_700_000_000_000)).unwrap()
         } else if n % 3 == 0 {
-            let records = 1 + i32::try_from(dice.below(3)).unwrap();
+            let records = 1 + i32::try_from(rng.below(3)).unwrap();
             sequence += records;
             batch(records, 30).producer(id, ProducerEpoch::new(0), sequence - records).build()
         } else {
-            batch(1 + i32::try_from(dice.below(3)).unwrap(), 50).build()
+            batch(1 + i32::try_from(rng.below(3)).unwrap(), 50).build()
         };
         let at = log.append(std::slice::from_ref(&next), EPOCH).unwrap().base_offset;
         stored.insert(at.get(), next);
     }
-    if dice.below(2) == 0 {
+    if rng.below(2) == 0 {
         log.close().unwrap();
     } else if let Some(task) = log.flush_task() {
         task.run().unwrap();
@@ -83,23 +71,23 @@ fn written(disk: &SimDisk, dice: &mut Dice) -> BTreeMap<i64, Batch> {
 }
 
 /// Damages one file, or brings one in. Returns whether it is part of the records' own bytes.
-fn damage(disk: &SimDisk, dice: &mut Dice) -> bool {
+fn damage(disk: &SimDisk, rng: &mut Rng) -> bool {
     let names = disk.list(Path::new(DIR)).unwrap();
-    let name = &names[dice.below(names.len() as u64) as usize];
+    let name = &names[rng.below(names.len() as u64) as usize];
     let path = Path::new(DIR).join(name);
     if disk.stat(&path).unwrap().is_dir {
         return false;
     }
     let file = disk.open(&path, Open::Write).unwrap();
     let len = file.len().unwrap();
-    let noise: Vec<u8> = (0..1 + dice.below(60)).map(|_| dice.below(256) as u8).collect();
-    match dice.below(7) {
-        0 => disk.corrupt(&path, dice.below(len) as usize, 1 << dice.below(8)),
-        1 => file.set_len(dice.below(len)).unwrap(),
-        2 => file.set_len(len + dice.below(300)).unwrap(),
-        3 => file.write_all_at(dice.below(len + 1), &mut [IoSlice::new(&noise)]).unwrap(),
+    let noise: Vec<u8> = (0..1 + rng.below(60)).map(|_| rng.below(256) as u8).collect();
+    match rng.below(7) {
+        0 => disk.corrupt(&path, rng.below(len.max(1)) as usize, 1 << rng.below(8)),
+        1 => file.set_len(rng.below(len.max(1))).unwrap(),
+        2 => file.set_len(len + rng.below(300)).unwrap(),
+        3 => file.write_all_at(rng.below(len + 1), &mut [IoSlice::new(&noise)]).unwrap(),
         4 => {
-            let other = Path::new(DIR).join(&names[dice.below(names.len() as u64) as usize]);
+            let other = Path::new(DIR).join(&names[rng.below(names.len() as u64) as usize]);
             let aside = Path::new("/data/aside");
             disk.rename(&path, aside).unwrap();
             if disk.stat(&other).is_ok() {
@@ -122,7 +110,7 @@ fn damage(disk: &SimDisk, dice: &mut Dice) -> bool {
                 "00000000000000000007.snapshot",
                 ".log",
             ];
-            let name = foreign[dice.below(foreign.len() as u64) as usize];
+            let name = foreign[rng.below(foreign.len() as u64) as usize];
             let file = disk.open(&Path::new(DIR).join(name), Open::Create).unwrap();
             file.write_all_at(0, &mut [IoSlice::new(&noise)]).unwrap();
             return false;
@@ -160,15 +148,15 @@ fn read(log: &Log, stored: &BTreeMap<i64, Batch>, what: &str) -> usize {
 }
 
 fn run(seed: u64) {
-    let mut dice = Dice(seed);
+    let mut rng = Rng(seed);
     let disk = SimDisk::new(seed);
-    let stored = written(&disk, &mut dice);
-    let in_records = (0..=dice.below(3)).fold(false, |hit, _| damage(&disk, &mut dice) || hit);
+    let stored = written(&disk, &mut rng);
+    let in_records = (0..=rng.below(3)).fold(false, |hit, _| damage(&disk, &mut rng) || hit);
     let context = [
         OpenContext::default(),
         OpenContext { same_boot: true, ..OpenContext::default() },
         OpenContext { clean_shutdown: true, same_boot: true, ..OpenContext::default() },
-    ][dice.below(3) as usize]
+    ][rng.below(3) as usize]
         .clone();
     let (what, believed) = (format!("seed {seed}"), context.same_boot);
     let disk = disk.restart(Crash::Process);

@@ -10,7 +10,7 @@
 
 mod common;
 
-use common::Bench;
+use common::{Bench, Rng};
 use millrace_model::builder::BatchBuilder;
 use millrace_model::control::Marker;
 use millrace_model::record::encode::HeaderSource;
@@ -104,33 +104,20 @@ fn all(reader: &LogReader) -> Vec<(i64, i64, i64)> {
     found
 }
 
-/// A stream of numbers from a seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
-    }
-}
-
 #[test]
 fn the_log_says_of_its_transactions_what_the_model_says_whatever_happens_to_it() {
     for seed in 0..40 {
-        let mut dice = Dice(seed);
+        let mut rng = Rng(seed);
         let bench = Bench::new();
         let mut log = bench.open(small(), OpenContext::default());
         let mut model = Model::default();
         let mut earlier: Vec<Model> = vec![model.clone()];
         for step in 0..150 {
             let what = format!("seed {seed} step {step}");
-            let producer = i64::try_from(dice.below(5)).unwrap();
-            match dice.below(20) {
+            let producer = i64::try_from(rng.below(5)).unwrap();
+            match rng.below(20) {
                 0..=10 => model.write(&mut log, producer),
-                11..=15 => model.end(&mut log, producer, dice.below(2) == 0),
+                11..=15 => model.end(&mut log, producer, rng.below(2) == 0),
                 16 => {
                     log.close().unwrap();
                     log = bench.open(small(), OpenContext { clean_shutdown: true, ..OpenContext::default() });
@@ -147,7 +134,7 @@ fn the_log_says_of_its_transactions_what_the_model_says_whatever_happens_to_it()
                     model.hold_against(&mut log, &what);
                 }
                 _ => {
-                    let at = usize::try_from(dice.below(earlier.len() as u64)).unwrap();
+                    let at = usize::try_from(rng.below(earlier.len() as u64)).unwrap();
                     earlier.truncate(at + 1);
                     model = earlier[at].clone();
                     log.truncate_to(Offset::new(model.end)).unwrap();

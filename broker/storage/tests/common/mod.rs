@@ -132,3 +132,39 @@ pub fn read_all(reader: &LogReader) -> Bytes {
     }
     all.into()
 }
+
+/// Numbers that follow from a seed.
+#[derive(Debug)]
+pub struct Rng(pub u64);
+
+impl Rng {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// Runs a test with each of so many seeds, or as `MILLRACE_SEED` and `MILLRACE_SEEDS` say; names the seed that fails.
+pub fn seeds(default: u64, run: impl Fn(u64) + std::panic::RefUnwindSafe) {
+    let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    if let Some(seed) = number("MILLRACE_SEED") {
+        return run(seed);
+    }
+    for seed in 0..number("MILLRACE_SEEDS").unwrap_or(default) {
+        if let Err(panic) = std::panic::catch_unwind(|| run(seed)) {
+            println!("MILLRACE_SEED={seed} replays it");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
