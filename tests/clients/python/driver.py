@@ -7,12 +7,13 @@ import json
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, NewTopic
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
-from kafka.structs import OffsetAndMetadata
+from kafka.structs import MemberState, OffsetAndMetadata
 
 import lines
 
@@ -50,6 +51,61 @@ class Load(threading.Thread):
 
     def refused(self, number, refused):
         self.failed = f"{number}: {refused!r}"
+
+
+class Member:
+    """A consumer in a thread of its own, which goes on with a join that a command has begun until it is complete.
+
+    kafka-python (3.0.12: coordinator/base.py, join_group_async) keeps a join that outlasts a poll, but if it completes
+    before the next poll it is thrown away and the member joins anew, which has everyone join anew if the member leads the
+    group. Applications, which poll without a pause, never see that. One thread that polls two members in turn does: the
+    join of one completes with the poll of the other, and they can go on like that for minutes, with Kafka as well.
+    """
+
+    STEP_MS = 100
+
+    def __init__(self, consumer):
+        self.consumer, self.polled, self.failed = consumer, [], None
+        self.thread = ThreadPoolExecutor(max_workers=1)
+
+    def do(self, action, *arguments):
+        return self.thread.submit(action, *arguments).result()
+
+    def fetch(self, timeout_ms):
+        for batch in self.consumer.poll(timeout_ms=timeout_ms).values():
+            self.polled.extend(batch)
+        if self.consumer.group_metadata().state == MemberState.REBALANCING:
+            self.thread.submit(self.go_on)
+
+    def go_on(self):
+        try:
+            self.fetch(self.STEP_MS)
+        except Exception as failure:
+            self.failed = failure
+
+    def take(self, timeout_ms):
+        if self.failed is not None:
+            failure, self.failed = self.failed, None
+            raise failure
+        if not self.polled:
+            self.fetch(timeout_ms)
+        records, self.polled = self.polled, []
+        return records, sorted(at.partition for at in self.consumer.assignment())
+
+    def commit(self):
+        self.consumer.commit(self.positions() if self.polled else None)
+
+    def positions(self):
+        """Where the records that were taken end; the end of a join may have brought more."""
+        ends = {at: self.consumer.position(at) for at in self.consumer.assignment()}
+        for record in self.polled:
+            at = TopicPartition(record.topic, record.partition)
+            ends[at] = min(ends.get(at, record.offset), record.offset)
+        return {at: OffsetAndMetadata(end) for at, end in ends.items()}
+
+    def leave(self):
+        self.do(self.consumer.close)
+        self.thread.shutdown()
 
 
 class Driver:
@@ -153,7 +209,7 @@ class Driver:
         return {"offsets": offsets}
 
     def join(self, command):
-        self.members[command["member"]] = self.consumer(
+        consumer = self.consumer(
             group_id=command["group"],
             session_timeout_ms=command.get("session_timeout_ms", 10_000),
             heartbeat_interval_ms=500,
@@ -161,26 +217,27 @@ class Driver:
             partition_assignment_strategy=(
                 [CooperativeStickyAssignor] if command.get("cooperative") else [RangePartitionAssignor]),
         )
-        self.members[command["member"]].subscribe([command["topic"]])
+        consumer.subscribe([command["topic"]])
+        self.members[command["member"]] = Member(consumer)
         return {}
 
     def poll(self, command):
         member = self.members[command["member"]]
-        records = []
-        for batch in member.poll(timeout_ms=command.get("timeout_ms", 300)).values():
-            records.extend(lines.seen(record) for record in batch)
-        return {"records": records, "assigned": sorted(p.partition for p in member.assignment())}
+        records, assigned = member.do(member.take, command.get("timeout_ms", 300))
+        return {"records": [lines.seen(record) for record in records], "assigned": assigned}
 
     def commit(self, command):
-        self.members[command["member"]].commit()
+        member = self.members[command["member"]]
+        member.do(member.commit)
         return {}
 
     def committed(self, command):
         partition = TopicPartition(command["topic"], command.get("partition", 0))
-        return {"offset": self.members[command["member"]].committed(partition)}
+        member = self.members[command["member"]]
+        return {"offset": member.do(member.consumer.committed, partition)}
 
     def leave(self, command):
-        self.members.pop(command["member"]).close()
+        self.members.pop(command["member"]).leave()
         return {}
 
     def init(self, command):
@@ -198,8 +255,8 @@ class Driver:
 
     def offsets(self, command):
         member = self.members[command["member"]]
-        positions = {at: OffsetAndMetadata(member.position(at)) for at in member.assignment()}
-        self.producers[command["producer"]].send_offsets_to_transaction(positions, member.group_metadata())
+        positions, group = member.do(lambda: (member.positions(), member.consumer.group_metadata()))
+        self.producers[command["producer"]].send_offsets_to_transaction(positions, group)
         return {}
 
     def end(self, command):
