@@ -68,7 +68,9 @@ fn a_killed_broker_keeps_every_acked_record_once_and_in_order() {
     let mut admin = session::open(Library::Librdkafka, &broker.bootstrap()).expect("always there");
     // Small segments, so that kills meet rolls. (A denser index would cost DumpLogSegments minutes: it searches the log
     // for every entry.)
-    admin.create(topic, PARTITIONS, json!({"segment.bytes": "1048576", "index.interval.bytes": "2048"}));
+    let preallocate = (seed.between(0, 2) == 1).to_string();
+    let config = json!({"segment.bytes": "1048576", "index.interval.bytes": "2048", "preallocate": preallocate});
+    admin.create(topic, PARTITIONS, config);
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut producers = producers(&broker, topic, dir.path());
 

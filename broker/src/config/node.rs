@@ -200,7 +200,7 @@ struct Raw {
     topics: Option<PathBuf>,
     plugin_memory: u64,
     plugin_threads: Option<usize>,
-    keys: BTreeMap<String, String>,
+    keys: BTreeMap<String, Located<String>>,
     key_problems: Vec<Problem>,
 }
 
@@ -279,9 +279,13 @@ impl Raw {
         if let Some(id) = self.node_id.as_ref().filter(|id| id.value < 0) {
             problems.push(id.place.problem(format!("{} is not between 0 and {}", id.value, i32::MAX)));
         }
-        let keys = BrokerKeys::new(self.keys).map_err(|error| problems.push(whole.problem(error.to_string()))).ok()?;
-        let settings =
-            BrokerSettings::resolve(&keys).map_err(|error| problems.push(whole.problem(error.to_string()))).ok()?;
+        let set = self.keys.iter().map(|(name, text)| (name.clone(), text.value.clone())).collect();
+        let mut complain = |error: KeyError| {
+            let place = self.keys.get(error.key()).map_or(&whole, |text| &text.place);
+            problems.push(place.problem(error.to_string()));
+        };
+        let keys = BrokerKeys::new(set).map_err(&mut complain).ok()?;
+        let settings = BrokerSettings::resolve(&keys).map_err(&mut complain).ok()?;
         Some(NodeOptions {
             node_id: NodeId::new(
                 self.node_id.map_or(DEFAULT_NODE_ID, |id| i32::try_from(id.value).unwrap_or_default()),
@@ -327,7 +331,7 @@ fn plugins_section(section: Section<'_, '_>) -> (u64, Option<usize>) {
 
 /// The keys that are sound, and what is wrong with the others. Keys that a node's own option decides are refused, so
 /// that nothing is said twice.
-fn kafka_section(section: &Section<'_, '_>) -> (BTreeMap<String, String>, Vec<Problem>) {
+fn kafka_section(section: &Section<'_, '_>) -> (BTreeMap<String, Located<String>>, Vec<Problem>) {
     let mut keys = BTreeMap::new();
     let mut problems = Vec::new();
     for (name, text) in section.scalars() {
@@ -348,7 +352,7 @@ fn kafka_section(section: &Section<'_, '_>) -> (BTreeMap<String, String>, Vec<Pr
         }
         match BrokerKeys::check(&name, &text.value) {
             Ok(_) => {
-                keys.insert(name, text.value);
+                keys.insert(name, text);
             }
             Err(error) => problems.push(text.place.problem(hint(&name, &error))),
         }

@@ -55,6 +55,9 @@ pub struct LogConfig {
     pub cleanup: Cleanup,
     /// When it is compacted, where it is.
     pub compaction: Compaction,
+    /// `preallocate`: the file of a new segment has its full size from the beginning, zeros behind what is written, and is
+    /// cut to what is in it when the segment is closed.
+    pub preallocate: bool,
     /// `file.delete.delay.ms`: between the renaming of a file to `.deleted` and its removal.
     pub file_delete_delay_ms: i64,
     /// `producer.id.expiration.ms`: an idle producer is forgotten after this.
@@ -76,6 +79,7 @@ impl Default for LogConfig {
             max_message_bytes: 1_048_588,
             cleanup: Cleanup { delete: true, compact: false },
             compaction: Compaction::default(),
+            preallocate: false,
             file_delete_delay_ms: 60_000,
             producer_id_expiration_ms: 86_400_000,
         }

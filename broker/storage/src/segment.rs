@@ -17,6 +17,7 @@
 use crate::StorageError;
 use crate::io::{Disk, DiskFile, Open, with_suffix};
 use crate::walk::{HEADER_ONLY, LOOKUP, SCAN, Step, Walk};
+use millrace_model::batch::crc;
 use millrace_model::{BatchHeader, Offset, Timestamp};
 use std::collections::VecDeque;
 use std::io;
@@ -174,6 +175,16 @@ impl Segment {
 
     pub(crate) fn set_aborted_entries(&self, entries: u32) {
         self.aborted_entries.store(entries, Ordering::Release);
+    }
+
+    /// A number that follows from the partition and the first offset, everywhere the same.
+    pub(crate) fn draw(&self) -> u32 {
+        let name = crc(self.dir.path.file_name().unwrap_or_default().as_encoded_bytes());
+        let mut bytes = self.base.get().to_be_bytes();
+        for (byte, of_name) in bytes.iter_mut().zip(name.to_be_bytes()) {
+            *byte ^= of_name;
+        }
+        crc(&bytes)
     }
 
     pub(crate) fn seal(&self) {

@@ -74,6 +74,7 @@ impl World {
             segment_index_bytes: 200,
             retention_bytes: Some(12_000),
             file_delete_delay_ms: 5,
+            preallocate: rng.one_in(2),
             producer_id_expiration_ms: i64::MAX,
             ..LogConfig::default()
         };
@@ -454,6 +455,9 @@ fn a_log_whose_disk_is_full_takes_writes_again_once_there_is_room() {
     for _ in 0..20 {
         world.append().unwrap();
     }
+    world.config.preallocate = false;
+    let config = world.config.clone();
+    world.log().set_config(config);
     world.disk.set_capacity(Some(4000));
     let mut refused = 0;
     for _ in 0..50 {

@@ -248,6 +248,60 @@ fn segments_roll_earlier_by_a_part_of_the_jitter_each() {
     assert!(some.iter().any(|age| *age != some[0]), "{some:?}");
 }
 
+fn lengths(bench: &Bench) -> Vec<u64> {
+    let length = |name: String| std::fs::metadata(bench.dir().join(name)).unwrap().len();
+    bench.names(".log").into_iter().map(length).collect()
+}
+
+#[test]
+fn a_segment_that_is_allocated_ahead_is_cut_when_it_is_closed() {
+    let bench = Bench::new();
+    let config = LogConfig { preallocate: true, ..small() };
+    let mut log = bench.open(config.clone(), OpenContext::default());
+    for i in 0..40 {
+        log.append(&[batch(3, 100).build()], EPOCH).unwrap();
+        let lengths = lengths(&bench);
+        let (last, sealed) = lengths.split_last().unwrap();
+        assert_eq!(*last, 4096, "after {i} batches");
+        assert!(sealed.iter().all(|length| *length < 4096), "{sealed:?} after {i} batches");
+    }
+    let before = read_all(&log.reader());
+    assert_eq!(log.reader().size(), before.len() as u64, "zeros count for nothing");
+    log.close().unwrap();
+    assert_eq!(lengths(&bench).iter().sum::<u64>(), before.len() as u64);
+    let mut log = bench.open(config, OpenContext { clean_shutdown: true, ..OpenContext::default() });
+    assert_eq!(read_all(&log.reader()), before);
+    for _ in 0..20 {
+        let rolled = log.append(&[batch(3, 100).build()], EPOCH).unwrap().rolled;
+        let is_full = *lengths(&bench).last().unwrap() == 4096;
+        assert!(is_full || !rolled, "a new segment is allocated");
+    }
+}
+
+#[test]
+fn zeros_behind_a_log_whose_process_or_machine_died_are_cut_off_and_nothing_else() {
+    for context in [OpenContext { same_boot: true, ..OpenContext::default() }, OpenContext::default()] {
+        let bench = Bench::new();
+        let config = LogConfig { preallocate: true, ..small() };
+        let mut log = bench.open(config.clone(), OpenContext::default());
+        for _ in 0..40 {
+            log.append(&[batch(3, 100).build()], EPOCH).unwrap();
+        }
+        let before = read_all(&log.reader());
+        drop(log);
+        if !context.same_boot {
+            // That a segment was cut may be lost, though what came after it is not.
+            let first = bench.dir().join(&bench.names(".log")[0]);
+            std::fs::OpenOptions::new().write(true).open(first).unwrap().set_len(4096).unwrap();
+        }
+        let mut log = bench.open(config, context.clone());
+        assert_eq!(read_all(&log.reader()), before);
+        assert_eq!(log.recovered().cut_bytes, 0, "nothing was torn");
+        assert_eq!(lengths(&bench).iter().sum::<u64>(), before.len() as u64);
+        assert_eq!(log.append(&[batch(3, 100).build()], EPOCH).unwrap().base_offset, Offset::new(120));
+    }
+}
+
 #[test]
 fn a_few_open_files_serve_many_segments() {
     let bench = Bench::new();

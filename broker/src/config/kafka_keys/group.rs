@@ -127,6 +127,40 @@ pub fn validate_group(configs: &BTreeMap<String, String>, broker: &BrokerKeys) -
     Ok(())
 }
 
+/// Holds the broker's keys for groups against each other, as Kafka does when it starts.
+///
+/// # Errors
+/// The first contradiction, in Kafka's words, under the key that is set.
+pub(super) fn check_broker(broker: &BrokerKeys) -> Result<(), KeyError> {
+    for kind in ["consumer", "share", "streams"] {
+        let key = |word: &str, what: &str| format!("group.{kind}.{word}{what}");
+        let (session, heartbeat) = (key("", "session.timeout.ms"), key("", "heartbeat.interval.ms"));
+        for what in ["heartbeat.interval.ms", "session.timeout.ms", "assignment.interval.ms"] {
+            let (least, value, most) = (key("min.", what), key("", what), key("max.", what));
+            holds(broker, &most, "greater than or equal to", &least, |most, least| most >= least)?;
+            holds(broker, &value, "greater than or equal to", &least, |value, least| value >= least)?;
+            holds(broker, &value, "less than or equal to", &most, |value, most| value <= most)?;
+        }
+        holds(broker, &heartbeat, "less than", &session, |heartbeat, session| heartbeat < session)?;
+    }
+    let (value, most) = ("group.streams.num.standby.replicas", "group.streams.max.standby.replicas");
+    holds(broker, value, "less than or equal to", most, |value, most| value <= most)
+}
+
+fn holds(
+    broker: &BrokerKeys,
+    one: &str,
+    how: &str,
+    other: &str,
+    is_so: impl Fn(i64, i64) -> bool,
+) -> Result<(), KeyError> {
+    if is_so(broker.integer(one)?, broker.integer(other)?) {
+        return Ok(());
+    }
+    let name = if broker.get(one).is_some() { one } else { other };
+    Err(KeyError::Conflict { name: name.to_owned(), reason: format!("{one} must be {how} {other}") })
+}
+
 /// Holds the broker's own bounds against a value.
 fn bounded(name: &str, number: i64, broker: &BrokerKeys) -> Result<(), KeyError> {
     let Some((kind, rest)) = name.split_once('.') else { return Ok(()) };

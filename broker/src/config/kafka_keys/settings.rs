@@ -70,6 +70,8 @@ pub struct TopicSettings {
     pub min_compaction_lag: Duration,
     /// `min.insync.replicas`.
     pub min_insync_replicas: u32,
+    /// `preallocate`.
+    pub preallocate: bool,
     /// `retention.bytes`.
     pub retention_bytes: Option<u64>,
     /// `retention.ms`.
@@ -84,6 +86,8 @@ pub struct TopicSettings {
     pub segment_age: Duration,
     /// `producer.id.expiration.ms`, which is the broker's and may change while it runs.
     pub producer_id_expiration: Duration,
+    /// `transaction.partition.verification.enable`, likewise.
+    pub verifies_transactions: bool,
     /// `unclean.leader.election.enable`.
     pub unclean_leader_election: bool,
 }
@@ -117,6 +121,7 @@ impl TopicSettings {
             min_cleanable_dirty_ratio: values.double("min.cleanable.dirty.ratio")?,
             min_compaction_lag: values.ms("min.compaction.lag.ms")?,
             min_insync_replicas: values.u32("min.insync.replicas")?,
+            preallocate: values.flag("preallocate")?,
             retention_bytes: u64::try_from(values.integer("retention.bytes")?).ok(),
             retention: u64::try_from(values.integer("retention.ms")?).ok().map(Duration::from_millis),
             segment_bytes: values.u32("segment.bytes")?,
@@ -124,6 +129,7 @@ impl TopicSettings {
             segment_jitter: values.ms("segment.jitter.ms")?,
             segment_age: values.ms("segment.ms")?,
             producer_id_expiration: broker.unit("producer.id.expiration.ms", 1)?,
+            verifies_transactions: as_flag(VERIFICATION, broker.required(VERIFICATION)?)?,
             unclean_leader_election: values.flag("unclean.leader.election.enable")?,
         })
     }
@@ -143,6 +149,7 @@ impl TopicSettings {
             max_message_bytes: self.max_message_bytes,
             cleanup: Cleanup { delete: self.delete, compact: self.compact },
             compaction: self.compaction(),
+            preallocate: self.preallocate,
             file_delete_delay_ms: millis(self.file_delete_delay),
             producer_id_expiration_ms: millis(self.producer_id_expiration),
         }
@@ -305,6 +312,33 @@ fn assignors(value: Value) -> Result<Vec<String>, KeyError> {
     }
 }
 
+const VERIFICATION: &str = "transaction.partition.verification.enable";
+const PER_ADDRESS: &str = "max.connections.per.ip";
+const OVERRIDES: &str = "max.connections.per.ip.overrides";
+
+/// Hosts and numbers: `127.0.0.1:200,example.org:100`.
+fn overrides(text: &str) -> Result<Vec<(String, u32)>, KeyError> {
+    let refuse = |reason: String| KeyError::Conflict { name: OVERRIDES.to_owned(), reason };
+    let mut found = Vec::new();
+    for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+        let pair = item.rsplit_once(':').and_then(|(host, most)| Some((host.trim(), most.trim().parse().ok()?)));
+        let (host, most) = pair.ok_or_else(|| {
+            refuse(format!("{OVERRIDES}: {item:?} is not an address and a number, as in 127.0.0.1:200"))
+        })?;
+        found.push((host.to_owned(), most));
+    }
+    let legal = |c: char| c.is_ascii_alphanumeric() || "-%._:".contains(c);
+    let wrong: Vec<_> = found
+        .iter()
+        .map(|(host, _)| host.as_str())
+        .filter(|host| host.is_empty() || !host.chars().all(legal))
+        .collect();
+    match wrong.as_slice() {
+        [] => Ok(found),
+        wrong => Err(refuse(format!("{OVERRIDES} contains invalid addresses : {}", wrong.join(",")))),
+    }
+}
+
 fn as_flag(name: &str, value: Value) -> Result<bool, KeyError> {
     match value {
         Value::Bool(flag) => Ok(flag),
@@ -343,6 +377,11 @@ impl BrokerKeys {
         let empty = BTreeMap::new();
         // What the keys come to for a topic must hold together as well.
         TopicSettings::resolve(&empty, &keys)?;
+        super::group::check_broker(&keys)?;
+        if keys.integer(PER_ADDRESS)? == 0 && keys.get(OVERRIDES).is_none_or(|text| text.trim().is_empty()) {
+            let reason = format!("{PER_ADDRESS} can be set to zero only if {OVERRIDES} property is set.");
+            return Err(KeyError::Conflict { name: PER_ADDRESS.to_owned(), reason });
+        }
         Ok(keys)
     }
 
@@ -365,6 +404,7 @@ impl BrokerKeys {
                 let reason = format!("{name} must be unlimited (-1) or, equal or greater than 1");
                 Err(KeyError::Conflict { name: name.to_owned(), reason })
             }
+            (OVERRIDES, Value::Text(text)) => overrides(&text).map(|_| key),
             ("log.roll.ms", Value::Int(number)) if number < 1 => Err(KeyError::Conflict {
                 name: name.to_owned(),
                 reason: format!("{name} must be equal or greater than 1"),
@@ -430,7 +470,7 @@ impl BrokerKeys {
         self.value(key)?.ok_or_else(|| unsuited(name, "null"))
     }
 
-    fn integer(&self, name: &str) -> Result<i64, KeyError> {
+    pub(super) fn integer(&self, name: &str) -> Result<i64, KeyError> {
         as_integer(name, self.required(name)?)
     }
 
@@ -476,6 +516,8 @@ pub struct BrokerSettings {
     pub max_connections: u32,
     /// `max.connections.per.ip`.
     pub max_connections_per_ip: u32,
+    /// `max.connections.per.ip.overrides`: hosts, by name or address, and what holds for them.
+    pub max_connections_per_ip_overrides: Vec<(String, u32)>,
     /// `socket.request.max.bytes`.
     pub request_max_bytes: u32,
     /// `queued.max.request.bytes`; `None` is the server's own bound.
@@ -575,6 +617,7 @@ impl BrokerSettings {
                 .map(Duration::from_millis),
             max_connections: keys.u32("max.connections")?,
             max_connections_per_ip: keys.u32("max.connections.per.ip")?,
+            max_connections_per_ip_overrides: overrides(&keys.required(OVERRIDES)?.to_string())?,
             request_max_bytes: keys.u32("socket.request.max.bytes")?,
             queued_request_bytes: u64::try_from(keys.integer("queued.max.request.bytes")?).ok(),
             socket_send_buffer: positive("socket.send.buffer.bytes")?,

@@ -119,6 +119,8 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     }
     /// Cuts the file, or extends it with zeros.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Makes an empty file `len` bytes long, all zeros, and sets the room for them aside where the file system can.
+    fn allocate(&self, len: u64) -> io::Result<()>;
     /// Returns once everything written survives a power loss.
     fn sync_data(&self) -> io::Result<()>;
     /// Whether a read of these bytes would not wait for the disk. Where the system cannot tell, `true`.

@@ -1,7 +1,7 @@
 //! The machine's own file system.
 
 use super::{Disk, DiskFile, Lock, Open, Stat};
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -150,6 +150,17 @@ impl DiskFile for OsFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        loop {
+            return match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, len) {
+                Err(Errno::INTR) => continue,
+                // A file with holes reads the same.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.0.set_len(len),
+                done => Ok(done?),
+            };
+        }
     }
 
     fn sync_data(&self) -> io::Result<()> {

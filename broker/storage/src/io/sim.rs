@@ -24,7 +24,7 @@ const SECTOR: usize = 512;
 pub struct Operation<'a> {
     /// How many came before it.
     pub number: u64,
-    /// What it does: "create", "write", "cut", "sync", "rename", "remove", "create dir", "remove dir", "sync dir".
+    /// What it does: "create", "write", "cut", "allocate", "sync", "rename", "remove", "create dir", "remove dir", "sync dir".
     pub what: &'static str,
     /// What it does it to.
     pub path: &'a Path,
@@ -569,6 +569,22 @@ impl DiskFile for SimFile {
             let old = inode.data.len();
             inode.data.resize(len, 0);
             inode.touch(old.min(len)..old.max(len));
+            Ok(())
+        })
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        self.disk.change("allocate", &self.path, |state, _| {
+            let used: u64 = state.inodes.values().map(|inode| inode.data.len() as u64).sum();
+            let capacity = state.capacity.unwrap_or(u64::MAX);
+            let inode = state.inode(self.inode)?;
+            let old = inode.data.len();
+            if used.saturating_add(len.saturating_sub(old) as u64) > capacity {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            inode.data.resize(len.max(old), 0);
+            inode.touch(old..len.max(old));
             Ok(())
         })
     }

@@ -124,9 +124,11 @@ impl Log {
         if self.shared.failed.load(Ordering::Acquire) {
             return Err(self.shared.failed());
         }
+        let mut cut = false;
         if self.active.size > 0 && self.active.file.is_some() {
             self.dir_unsynced |= self.active.index.index_entries == 0;
             self.finish_index()?;
+            cut = self.give_back()?;
         }
         if self.end > self.start_offset() || self.epochs_changed {
             self.snapshot()?;
@@ -135,16 +137,16 @@ impl Log {
             let upto = task.run()?;
             self.flushed(upto);
         }
-        self.sync_index()?;
+        self.sync_active(cut)?;
         Ok(self.recovery_point)
     }
 
-    /// After a clean shutdown the indexes are believed, also of the active segment.
-    fn sync_index(&self) -> Result<(), StorageError> {
+    /// After a clean shutdown the indexes are believed, also of the active segment, and its length where it was `cut`.
+    fn sync_active(&self, cut: bool) -> Result<(), StorageError> {
         if self.active.size == 0 || self.active.file.is_none() {
             return Ok(());
         }
-        for kind in [Kind::TimeIndex, Kind::Index] {
+        for kind in [Kind::TimeIndex, Kind::Index].into_iter().chain(cut.then_some(Kind::Log)) {
             let path = self.active.segment.path(kind);
             let file = self.active.segment.open(kind, Open::Create).map_err(StorageError::io("open", &path))?;
             file.sync_data().map_err(StorageError::io("sync", path))?;

@@ -7,6 +7,8 @@
 //!   process whatever is found describes bytes that are there, and what is missing is found again by a short walk from the last index entry (at most
 //!   [`INDEX_EVERY`] bytes and one append) and from the newest snapshot (at most [`SNAPSHOT_EVERY`] bytes and one append).
 //! - Files come into being with the first byte that goes into them: a partition nothing was written to is an empty directory.
+//! - Only the active segment's file may be longer than what is in it, by zeros (`preallocate`). It is cut before the next segment's file is
+//!   made, so that a process that dies leaves at most one such file, the last one.
 
 mod flush;
 mod maintain;
@@ -71,13 +73,17 @@ struct Active {
     /// The first batch's timestamp: what `segment.ms` counts from.
     first_timestamp: Option<Timestamp>,
     created: Timestamp,
+    /// What decides how much of `segment.jitter.ms` is taken off: differs between partitions and segments, so that those that
+    /// began together do not roll together, and is the same after a restart.
+    drawn: u32,
 }
 
 impl Active {
     fn new(segment: Arc<Segment>, interval: u32, now: Timestamp) -> Self {
         let index = IndexBuilder::new(segment.base, interval);
         segment.set_indexed(0, 0);
-        Self { segment, file: None, size: 0, index, since_index: 0, first_timestamp: None, created: now }
+        let drawn = segment.draw();
+        Self { segment, file: None, size: 0, index, since_index: 0, first_timestamp: None, created: now, drawn }
     }
 
     fn base(&self) -> Offset {
@@ -337,9 +343,36 @@ impl Log {
             .segment
             .open(Kind::Log, Open::Create)
             .map_err(StorageError::io("create", self.active.segment.path(Kind::Log)))?;
-        self.dir_unsynced |= self.active.size == 0;
+        if self.active.size == 0 {
+            self.dir_unsynced = true;
+            if self.config.preallocate {
+                self.allocate(&*file)?;
+            }
+        }
         self.active.file = Some(Arc::clone(&file));
         Ok(file)
+    }
+
+    fn allocate(&self, file: &dyn DiskFile) -> Result<(), StorageError> {
+        let path = self.active.segment.path(Kind::Log);
+        file.allocate(self.config.segment_bytes.into()).map_err(|error| {
+            // A part of it may have been found; the next append tries anew.
+            if let Err(error) = file.set_len(0) {
+                tracing::warn!(path = %path.display(), %error, "a file that was allocated in part stays as it is");
+            }
+            StorageError::io("allocate", path)(error)
+        })
+    }
+
+    /// Cuts off what was allocated for the active segment and not used; returns whether there was any.
+    fn give_back(&self) -> Result<bool, StorageError> {
+        let Some(file) = &self.active.file else { return Ok(false) };
+        let path = self.active.segment.path(Kind::Log);
+        if file.len().map_err(StorageError::io("stat", &path))? <= self.active.size {
+            return Ok(false);
+        }
+        file.set_len(self.active.size).map_err(StorageError::io("cut", path))?;
+        Ok(true)
     }
 
     /// Kafka's rule, in its order: size, age, full index, offsets too far from the segment's first.
@@ -354,23 +387,11 @@ impl Log {
             || last_offset.since(self.active.base()) > i32::MAX.into()
     }
 
-    /// The age at which the active segment rolls. What is taken off it differs between partitions and segments, so that those
-    /// that began together do not roll together, and is the same after a restart.
+    /// The age at which the active segment rolls.
     fn roll_age(&self) -> i64 {
         let most = self.config.segment_jitter_ms.min(self.config.segment_ms);
-        if most <= 0 {
-            return self.config.segment_ms;
-        }
-        let path = self.active.segment.path(Kind::Log);
-        let name = path.parent().and_then(std::path::Path::file_name).unwrap_or_default();
-        // FNV-1a, which is the same everywhere.
-        let base = self.active.base().get().to_be_bytes();
-        let drawn = name
-            .as_encoded_bytes()
-            .iter()
-            .chain(&base)
-            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
-        self.config.segment_ms - i64::from(drawn) % most
+        let taken_off = i64::from(self.active.drawn).checked_rem(most).unwrap_or(0);
+        self.config.segment_ms - if most > 0 { taken_off } else { 0 }
     }
 
     /// For how long the active segment has been filling, by its records' timestamps where they have any.
@@ -397,6 +418,7 @@ impl Log {
     fn roll(&mut self) -> Result<(), StorageError> {
         if self.active.size > 0 {
             self.finish_index()?;
+            self.give_back()?;
             if let Err(error) = self.snapshot() {
                 tracing::warn!(%error, "snapshot of the producers' state cannot be written");
             }

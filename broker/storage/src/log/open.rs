@@ -70,7 +70,15 @@ struct Scanned {
     written: (u32, u32),
     size: u64,
     end: Offset,
-    torn: Option<String>,
+    rest: Rest,
+}
+
+/// What a segment's file has behind its last whole batch.
+enum Rest {
+    Nothing,
+    /// Zeros, as far as one looks: room that was allocated, or that the file system made and did not come to fill.
+    Zeros,
+    Torn(String),
 }
 
 /// The names in a log's directory, sorted out.
@@ -264,8 +272,8 @@ impl Log {
             }
             self.recovered.checked_segments += 1;
             let mut scanned = self.scan(&segment, false, true)?;
-            let torn = scanned.torn.is_some();
-            self.cut_torn(&segment, &scanned)?;
+            let torn = matches!(scanned.rest, Rest::Torn(_));
+            self.cut_rest(&segment, &scanned)?;
             scanned.index.finish();
             for (kind, bytes) in [(Kind::TimeIndex, &scanned.index.time), (Kind::Index, &scanned.index.index)] {
                 segment.release_files();
@@ -305,7 +313,7 @@ impl Log {
     pub(super) fn resume_active(&mut self, check: bool) -> Result<Offset, StorageError> {
         let segment = Arc::clone(&self.active.segment);
         let scanned = self.scan(&segment, true, check)?;
-        self.cut_torn(&segment, &scanned)?;
+        self.cut_rest(&segment, &scanned)?;
         segment.set_indexed(scanned.written.0, scanned.written.1);
         segment.set_max_timestamp(scanned.index.max);
         self.active.size = scanned.size;
@@ -328,15 +336,26 @@ impl Log {
         Ok(self.active.base())
     }
 
-    fn cut_torn(&mut self, segment: &Arc<Segment>, scanned: &Scanned) -> Result<(), StorageError> {
-        let Some(reason) = &scanned.torn else { return Ok(()) };
+    fn cut_rest(&mut self, segment: &Arc<Segment>, scanned: &Scanned) -> Result<(), StorageError> {
         let path = segment.path(Kind::Log);
         let bytes = segment.size() - scanned.size;
-        tracing::warn!(path = %path.display(), position = scanned.size, bytes, %reason, "torn end of the log is cut off");
+        let position = scanned.size;
+        match &scanned.rest {
+            Rest::Nothing => return Ok(()),
+            Rest::Zeros if self.config.preallocate => {
+                tracing::info!(path = %path.display(), position, bytes, "what was allocated behind the log's end is given back");
+            }
+            Rest::Zeros => {
+                tracing::warn!(path = %path.display(), position, bytes, "zeros behind the log's end are cut off")
+            }
+            Rest::Torn(reason) => {
+                tracing::warn!(path = %path.display(), position, bytes, %reason, "torn end of the log is cut off");
+                self.recovered.cut_bytes += bytes;
+            }
+        }
         let file = segment.open(Kind::Log, Open::Write).map_err(StorageError::io("open", &path))?;
         file.set_len(scanned.size).map_err(StorageError::io("cut", path))?;
         segment.set_size(scanned.size);
-        self.recovered.cut_bytes += bytes;
         Ok(())
     }
 
@@ -366,18 +385,19 @@ impl Log {
             self.trim(segment, Kind::TimeIndex, u64::from(written.1) * TIME_ENTRY)?;
         }
         let mut walk = Walk::new(&*file, &path, from, size, end, SCAN, check);
-        let torn = loop {
+        let rest = loop {
             let position = walk.position();
             match walk.step()? {
                 Step::Batch(header) => {
                     index.batch(&header, header.base_offset, position);
                     end = header.next_offset();
                 }
-                Step::End => break None,
-                Step::Torn(reason) => break Some(reason),
+                Step::End => break Rest::Nothing,
+                Step::Torn(_) if is_zero(&*file, &path, position, size)? => break Rest::Zeros,
+                Step::Torn(reason) => break Rest::Torn(reason),
             }
         };
-        Ok(Scanned { index, written, size: walk.position(), end, torn })
+        Ok(Scanned { index, written, size: walk.position(), end, rest })
     }
 
     /// The last index entry that can be right (last offset and position of a batch), and the state of the time index as of then.
@@ -545,6 +565,16 @@ impl Log {
             }
         }
     }
+}
+
+/// Whether there are zeros where a batch's header would be. How far they go is not looked at: whoever wrote behind them wrote
+/// to nowhere.
+fn is_zero(file: &dyn DiskFile, path: &Path, position: u64, size: u64) -> Result<bool, StorageError> {
+    let mut header = [0; HEADER_LEN];
+    let len = usize::try_from(size.saturating_sub(position)).unwrap_or(HEADER_LEN).min(HEADER_LEN);
+    let into = header.get_mut(..len).unwrap_or_default();
+    file.read_at(position, into).map_err(StorageError::io("read", path))?;
+    Ok(header.iter().all(|byte| *byte == 0))
 }
 
 /// What a control batch at a position says.
