@@ -84,7 +84,8 @@ impl Node {
         let plugins = open_plugins(options, &seams, &cluster, &metrics).await?;
         let partitions = open_partitions(&data_dir, options, &seams, &cluster, &plugins).await?;
         data_dir.mark_recovered()?;
-        let limits = Arc::new(limits(&options.settings));
+        let limits = limits(&options.settings).await.map_err(|error| StartError::Config(error.to_string()))?;
+        let limits = Arc::new(limits);
         let tasks = vec![
             tokio::spawn(follow(cluster.clone(), partitions.clone())),
             tokio::spawn(follow_limits(cluster.clone(), options.clone(), Arc::clone(&limits))),
@@ -282,9 +283,14 @@ async fn follow(cluster: ClusterHandle, partitions: Partitions) {
     }
 }
 
-fn limits(settings: &BrokerSettings) -> Limits {
+async fn limits(settings: &BrokerSettings) -> Result<Limits, server::net::UnknownHost> {
     let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
-    Limits::new(count(settings.max_connections), count(settings.max_connections_per_ip))
+    let mut overrides = BTreeMap::new();
+    for (host, most) in &settings.max_connections_per_ip_overrides {
+        let addresses = server::net::addresses_of(host).await?;
+        overrides.extend(addresses.into_iter().map(|address| (address, count(*most))));
+    }
+    Ok(Limits::new(count(settings.max_connections), count(settings.max_connections_per_ip), overrides))
 }
 
 /// Keeps the limits of connections in line with the keys that are set while the broker runs.
@@ -295,8 +301,12 @@ async fn follow_limits(cluster: ClusterHandle, options: NodeOptions, current: Ar
         let image = Arc::clone(&images.borrow_and_update());
         let keys = options.keys.with_dynamic(image.cluster_config(), image.broker_config(options.node_id));
         if keys != before {
-            match BrokerSettings::resolve(&keys) {
-                Ok(settings) => current.set_as(&limits(&settings)),
+            let fresh = match BrokerSettings::resolve(&keys) {
+                Ok(settings) => limits(&settings).await.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            match fresh {
+                Ok(fresh) => current.set_as(&fresh),
                 Err(error) => tracing::error!(%error, "the broker's configs are not valid; its limits stay"),
             }
             before = keys;

@@ -3,12 +3,13 @@
 use super::connection::{Closed, Connection};
 use super::net::{Listener, Stream};
 use super::service::{ConnectionInfo, Service};
+use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 /// How connections are treated.
@@ -24,23 +25,41 @@ pub struct Options {
     pub limits: Arc<Limits>,
 }
 
-/// How many connections there may be at the same time; may change while they are served.
+/// How many connections there may be at the same time; may change while they are served. Beyond the total they wait to be
+/// accepted until one is closed, and beyond what their address may have they are closed, as by Kafka.
 #[derive(Debug)]
 pub struct Limits {
     total: AtomicUsize,
     per_address: AtomicUsize,
+    overrides: ArcSwap<BTreeMap<IpAddr, usize>>,
+    changed: Notify,
 }
 
 impl Limits {
-    /// At most `total`, and `per_address` from one address.
-    pub const fn new(total: usize, per_address: usize) -> Self {
-        Self { total: AtomicUsize::new(total), per_address: AtomicUsize::new(per_address) }
+    /// At most `total`, and from one address `per_address`, or what `overrides` says of it.
+    pub fn new(total: usize, per_address: usize, overrides: BTreeMap<IpAddr, usize>) -> Self {
+        Self {
+            total: AtomicUsize::new(total),
+            per_address: AtomicUsize::new(per_address),
+            overrides: ArcSwap::from_pointee(overrides),
+            changed: Notify::new(),
+        }
     }
 
     /// Takes over other limits, for connections to come.
     pub fn set_as(&self, other: &Self) {
         self.total.store(other.total.load(Ordering::Relaxed), Ordering::Relaxed);
         self.per_address.store(other.per_address.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.overrides.store(other.overrides.load_full());
+        self.changed.notify_one();
+    }
+
+    /// What holds for an address, and the key that says so.
+    fn of(&self, peer: IpAddr) -> (&'static str, usize) {
+        match self.overrides.load().get(&peer) {
+            Some(most) => ("max.connections.per.ip.overrides", *most),
+            None => ("max.connections.per.ip", self.per_address.load(Ordering::Relaxed)),
+        }
     }
 }
 
@@ -50,7 +69,7 @@ impl Default for Options {
             request_max_bytes: 100 << 20,
             request_memory: 256 << 20,
             max_idle: Some(Duration::from_secs(600)),
-            limits: Arc::new(Limits::new(100_000, usize::MAX)),
+            limits: Arc::new(Limits::new(100_000, usize::MAX, BTreeMap::new())),
         }
     }
 }
@@ -79,21 +98,21 @@ impl Shared {
         })
     }
 
+    /// Whether one more connection may be accepted.
+    fn has_room(&self) -> bool {
+        self.open.load(Ordering::Relaxed) < self.options.limits.total.load(Ordering::Relaxed)
+    }
+
     /// Counts a connection in.
     ///
     /// # Errors
-    /// The limit that it would exceed.
+    /// The limit of its address that it would exceed.
     fn admit(&self, peer: IpAddr) -> Result<(), (&'static str, usize)> {
-        let limits = &self.options.limits;
-        let total = limits.total.load(Ordering::Relaxed);
-        if self.open.load(Ordering::Relaxed) >= total {
-            return Err(("max.connections", total));
-        }
-        let per_address = limits.per_address.load(Ordering::Relaxed);
+        let (key, most) = self.options.limits.of(peer);
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         let count = by_address.get(&peer).copied().unwrap_or(0);
-        if count >= per_address {
-            return Err(("max.connections.per.ip", per_address));
+        if count >= most {
+            return Err((key, most));
         }
         by_address.insert(peer, count + 1);
         self.open.fetch_add(1, Ordering::Relaxed);
@@ -127,15 +146,18 @@ pub async fn serve<L: Listener, V: Service>(
     let mut tasks = JoinSet::new();
     for id in 0.. {
         let accepted = loop {
+            let has_room = shared.has_room();
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return,
                 Some(_) = tasks.join_next() => {}
-                accepted = listener.accept() => break accepted,
+                () = shared.options.limits.changed.notified(), if !has_room => {}
+                accepted = listener.accept(), if has_room => break accepted,
             }
         };
         let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
+            // An address of the fourth version is the same one behind a socket of the sixth.
+            Ok((stream, peer)) => (stream, SocketAddr::new(peer.ip().to_canonical(), peer.port())),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 // Out of descriptors: nothing is won by trying again at once.

@@ -7,9 +7,10 @@ use millrace_storage::io::DiskFile;
 use rustix::net::SendFlags;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -44,6 +45,27 @@ pub trait Listener: Send + 'static {
 
     /// The next connection and where it comes from.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
+}
+
+/// A host's name that stands for no address.
+#[derive(Debug, Error)]
+#[error("{host} cannot be resolved: {source}")]
+pub struct UnknownHost {
+    host: String,
+    source: io::Error,
+}
+
+/// The addresses of a host. Only names are looked up.
+///
+/// # Errors
+/// Where there is none.
+pub async fn addresses_of(host: &str) -> Result<Vec<IpAddr>, UnknownHost> {
+    if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        return Ok(vec![address.to_canonical()]);
+    }
+    let found = tokio::net::lookup_host((host, 0)).await;
+    let found = found.map_err(|source| UnknownHost { host: host.to_owned(), source })?;
+    Ok(found.map(|address| address.ip().to_canonical()).collect())
 }
 
 /// The listener of the machine, and how its sockets are set up.

@@ -11,8 +11,12 @@ use millrace_protocol::messages::describe_log_dirs_request::DescribableLogDirTop
 use millrace_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use millrace_protocol::messages::*;
 use millrace_protocol::{ErrorCode, StrBytes};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpSocket, TcpStream};
 use uuid::Uuid;
 
 async fn create(client: &mut Peer, topic: &str) -> Uuid {
@@ -127,7 +131,7 @@ async fn of_many_who_create_a_topic_at_once_one_succeeds_and_the_others_find_it_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_address_has_no_more_connections_than_it_may() {
-    let options = Options { limits: Arc::new(Limits::new(10, 2)), ..Options::default() };
+    let options = Options { limits: Arc::new(Limits::new(10, 2, BTreeMap::new())), ..Options::default() };
     let node = Node::with(&[], options, Stages::default()).await;
     let (first, _second) = (node.client().await, node.client().await);
     assert!(Peer::connect(node.address, "one too many").await.is_err());
@@ -140,4 +144,55 @@ async fn one_address_has_no_more_connections_than_it_may() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     panic!("the place never came free");
+}
+
+/// A connection from one of the machine's own addresses, and whether the broker keeps it.
+async fn connect(node: &Node, from: &str) -> (TcpStream, bool) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
+    let mut stream = socket.connect(node.address).await.unwrap();
+    let closed = tokio::time::timeout(Duration::from_millis(300), stream.read(&mut [0; 1])).await;
+    (stream, closed.is_err())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_may_have_more_or_fewer_connections_than_the_others() {
+    let overrides = |pairs: &[(&str, usize)]| -> BTreeMap<IpAddr, usize> {
+        pairs.iter().map(|(address, most)| (address.parse().unwrap(), *most)).collect()
+    };
+    let limits = Arc::new(Limits::new(10, 1, overrides(&[("127.0.0.2", 2), ("127.0.0.3", 0)])));
+    let options = Options { limits: Arc::clone(&limits), ..Options::default() };
+    let node = Node::with(&[], options, Stages::default()).await;
+    let mut open = Vec::new();
+    for (from, kept) in [
+        ("127.0.0.1", true),
+        ("127.0.0.1", false),
+        ("127.0.0.2", true),
+        ("127.0.0.2", true),
+        ("127.0.0.2", false),
+        ("127.0.0.3", false),
+    ] {
+        let (stream, is_kept) = connect(&node, from).await;
+        assert_eq!(is_kept, kept, "{from} beside {} connections", open.len());
+        open.extend(is_kept.then_some(stream));
+    }
+    limits.set_as(&Limits::new(10, 1, overrides(&[("127.0.0.3", 1)])));
+    assert!(connect(&node, "127.0.0.3").await.1, "limits hold for connections to come");
+    assert!(!connect(&node, "127.0.0.2").await.1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_beyond_all_that_there_may_be_waits_until_there_is_room() {
+    let limits = Arc::new(Limits::new(2, usize::MAX, BTreeMap::new()));
+    let options = Options { limits: Arc::clone(&limits), ..Options::default() };
+    let node = Node::with(&[], options, Stages::default()).await;
+    let (first, _second) = (node.client().await, node.client().await);
+    let mut third = Box::pin(Peer::connect(node.address, "third"));
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut third).await.is_err());
+    drop(first);
+    let _third = third.await.unwrap();
+    let mut fourth = Box::pin(Peer::connect(node.address, "fourth"));
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut fourth).await.is_err());
+    limits.set_as(&Limits::new(3, usize::MAX, BTreeMap::new()));
+    fourth.await.unwrap();
 }
