@@ -212,10 +212,14 @@ fn in_turn(partition: &Inner, candidate: &Candidate) -> Result<(), AppendError> 
     }
 }
 
-/// A batch of a transaction is appended where the transaction is open on this partition, or its coordinator has agreed.
+/// A batch of a transaction is appended where the transaction is open on this partition, or its coordinator has agreed;
+/// without `transaction.partition.verification.enable` anywhere.
 fn admit(partition: &Inner, candidate: &Candidate) -> Result<(), AppendError> {
     let header = candidate.batch.header();
     if !header.attributes.is_transactional() || header.attributes.is_control() {
+        return Ok(());
+    }
+    if !partition.settings.load().verifies_transactions {
         return Ok(());
     }
     let (id, epoch) = (header.producer_id, header.producer_epoch);

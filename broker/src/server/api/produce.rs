@@ -30,6 +30,8 @@ use millrace_storage::ProducerError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// From this version on a transaction's first batch makes the partition a part of it (KIP-890).
+const ADDS_PARTITIONS: i16 = 12;
 /// zstd's number among the codecs.
 const ZSTD: i16 = 4;
 /// Where a batch says its format.
@@ -238,6 +240,7 @@ fn append(
     if terms.transactional
         && header.attributes.is_transactional()
         && header.producer_id.is_some()
+        && (terms.version >= ADDS_PARTITIONS || handle.settings().verifies_transactions)
         && let Admission::Verify(guard) = handle.admission(header.producer_id, header.producer_epoch)
     {
         return Pending::Unverified(Box::new(Unverified { batch, guard, handle: handle.clone(), is_closed }));
@@ -305,7 +308,7 @@ fn only_batch(version: i16, mut records: Bytes) -> Result<Batch, Failure> {
 /// Asks the coordinator about the partitions that the transaction has not written to yet, and appends where it agrees. From
 /// version 12 on asking makes them part of the transaction (KIP-890).
 async fn verify(mut asked: Asked, id: &str) -> Asked {
-    let (adds, context) = (asked.version >= 12, Arc::clone(&asked.context));
+    let (adds, context) = (asked.version >= ADDS_PARTITIONS, Arc::clone(&asked.context));
     let patience = Patience::new(adds);
     let verdicts = loop {
         let verdicts = ask(&context, questions(&asked), id, adds).await;

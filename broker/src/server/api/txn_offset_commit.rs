@@ -21,6 +21,9 @@ use millrace_protocol::messages::{TopicName, TxnOffsetCommitRequest, TxnOffsetCo
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// From this version on the request makes the group's partition a part of the transaction (KIP-890).
+const ADDS_PARTITION: i16 = 5;
+
 /// A topic's partitions, each with its code.
 type TopicCodes = (Arc<str>, Vec<(i32, i16)>);
 
@@ -127,7 +130,10 @@ async fn admission(asked: &Asked, request: &TxnOffsetCommitRequest) -> Result<Op
     }
     let partition = asked.context.groups.partition_for(&request.group_id).await.map_err(group_wire::code)?;
     let producer = producer(request.producer_id.0, request.producer_epoch);
-    let patience = Patience::new(asked.version >= 5);
+    if asked.version < ADDS_PARTITION && !partition.settings().verifies_transactions {
+        return Ok(None);
+    }
+    let patience = Patience::new(asked.version >= ADDS_PARTITION);
     loop {
         let guard = match partition.admission(producer.id, producer.epoch) {
             Admission::Open => return Ok(None),
@@ -144,7 +150,7 @@ async fn admission(asked: &Asked, request: &TxnOffsetCommitRequest) -> Result<Op
 async fn ask(asked: &Asked, request: &TxnOffsetCommitRequest, partition: &PartitionHandle) -> Option<TxnError> {
     let partitions = [(Arc::clone(partition.topic()), partition.index().get())].into();
     let producer = producer(request.producer_id.0, request.producer_epoch);
-    let adds = asked.version >= 5;
+    let adds = asked.version >= ADDS_PARTITION;
     let verdicts = admit(&asked.context, &request.transactional_id, producer, partitions, adds).await;
     verdicts.into_values().flatten().next()
 }

@@ -1,8 +1,9 @@
 //! Transactions over the wire: what producers of both generations do, and what readers see of it.
 
-use super::node::Node;
+use super::node::{Node, Stages};
 use super::records::{name, produce};
 use crate::peer::Peer;
+use crate::server::Options;
 use millrace_model::builder::BatchBuilder;
 use millrace_model::record::encode::HeaderSource;
 use millrace_model::{Clock, ProducerEpoch, ProducerId as Producer, SystemClock};
@@ -205,6 +206,25 @@ async fn an_older_client_adds_partitions_before_it_writes() {
     assert_eq!(writer.end(4, true).await, ErrorCode::ProducerFenced.code());
     assert_eq!(writer.end(1, true).await, ErrorCode::InvalidProducerEpoch.code(), "as older clients know it");
     assert_eq!(twin.write(12, &["b"]).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_verification_an_older_client_need_not_add_partitions_and_a_newer_one_still_does_by_writing() {
+    let keys = [("transaction.partition.verification.enable", "false")];
+    let node = Node::with(&keys, Options::default(), Stages::default()).await;
+    let mut reader = node.client().await;
+    let id = topic(&mut reader).await;
+    let mut writer = Writer::start(&node, "w", id).await;
+    assert_eq!(writer.write(10, &["a"]).await, 0);
+    assert_eq!(writer.end(4, false).await, ErrorCode::InvalidTxnState.code(), "the coordinator knows of no partition");
+    assert_eq!(committed(&mut reader, id, 0).await.last_stable_offset, 0, "so nobody ends it");
+    assert_eq!(writer.add_partition().await, 0);
+    assert_eq!(writer.write(11, &["b"]).await, 0);
+    assert_eq!(writer.end(4, true).await, 0);
+    stable(&mut reader, id, 3).await;
+    assert_eq!(writer.write(12, &["c"]).await, 0);
+    assert_eq!(writer.end(5, true).await, 0, "writing has told the coordinator");
+    stable(&mut reader, id, 5).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
