@@ -218,28 +218,64 @@ impl PartitionHandle {
         self.append_with(batch, origin, Claim::default())
     }
 
+    /// Appends producers' batches that came together, as [`Self::append`] would one after the other, but with one write
+    /// where nothing speaks against it.
+    pub fn append_together(&self, batches: Vec<Batch>) -> Vec<Append> {
+        let checked =
+            batches.into_iter().map(|batch| Candidate::check(&self.0, batch, Origin::Client, Claim::default()));
+        let (mut candidates, mut refused) = (Vec::new(), Vec::new());
+        for (at, checked) in checked.enumerate() {
+            match checked {
+                Ok(candidate) => candidates.push(candidate),
+                Err(error) => refused.push((at, Append::Done(Some(Err(error))))),
+            }
+        }
+        let written = match self.0.writer.try_lock() {
+            Ok(mut writer) if writer.is_direct(Origin::Client) => writer.write_together(&self.0, &candidates),
+            _ => None,
+        };
+        let mut appends: Vec<_> = match written {
+            Some(written) => written.into_iter().map(|written| self.written(written)).collect(),
+            None => candidates.into_iter().map(|candidate| self.append_checked(candidate)).collect(),
+        };
+        for (at, append) in refused {
+            appends.insert(at, append);
+        }
+        appends
+    }
+
     /// Appends a batch of a transaction, or a marker; otherwise as [`Self::append`].
     pub fn append_with(&self, batch: Batch, origin: Origin, claim: Claim) -> Append {
-        let candidate = match Candidate::check(&self.0, batch, origin, claim) {
-            Ok(candidate) => candidate,
-            Err(error) => return Append::Done(Some(Err(error))),
-        };
+        match Candidate::check(&self.0, batch, origin, claim) {
+            Ok(candidate) => self.append_checked(candidate),
+            Err(error) => Append::Done(Some(Err(error))),
+        }
+    }
+
+    fn append_checked(&self, candidate: Candidate) -> Append {
         // The writer's queue is fair: where others wait, this fails and the batch queues up behind them.
         if let Ok(mut writer) = self.0.writer.try_lock()
-            && writer.is_direct(origin)
+            && writer.is_direct(candidate.origin())
         {
             let written = writer.write_now(&self.0, candidate);
             drop(writer);
-            if let Ok(Written { rolled: true, .. }) = &written {
-                self.0.flush_behind();
-            }
             return match written {
-                Ok(written) if written.flush_upto.is_none() => Append::Done(Some(Ok(written.appended))),
+                Ok(written) => self.written(written),
                 Err(error) => Append::Done(Some(Err(error))),
-                Ok(written) => self.pending(Arc::clone(&self.0).finish(written)),
             };
         }
         self.pending(Arc::clone(&self.0).append_in_turn(candidate))
+    }
+
+    /// After a batch was written: it may have to be on the disk before it is acked.
+    fn written(&self, written: Written) -> Append {
+        if written.rolled {
+            self.0.flush_behind();
+        }
+        match written.flush_upto {
+            None => Append::Done(Some(Ok(written.appended))),
+            Some(_) => self.pending(Arc::clone(&self.0).finish(written)),
+        }
     }
 
     /// Polls the future once, so that it stands in the writer's queue when this returns. The poll is outside of tokio's

@@ -283,6 +283,99 @@ async fn an_append_that_is_given_up_lets_the_next_one_go_on() {
     assert_eq!(next.await.unwrap().base_offset, Offset::ZERO);
 }
 
+/// What became of batches that came together: base offsets, those of duplicates negative, or why not.
+async fn together(partition: &PartitionHandle, batches: Vec<Batch>) -> Vec<Result<i64, AppendError>> {
+    let mut outcomes = Vec::new();
+    for append in partition.append_together(batches) {
+        outcomes.push(append.await.map(|it| if it.duplicate { -it.base_offset.get() } else { it.base_offset.get() }));
+    }
+    outcomes
+}
+
+#[tokio::test]
+async fn batches_that_came_together_are_appended_with_one_write() {
+    let bench = Bench::new(None, &[]).await;
+    let partition = bench.partition();
+    let another = |sequence| {
+        let mut builder = BatchBuilder::new().producer(ProducerId::new(6), ProducerEpoch::new(0), sequence);
+        builder.append(Timestamp::new(1000), None, Some(b"v"), HeaderSource::None).unwrap();
+        builder.build().unwrap()
+    };
+    partition.append(batch(&["a"], Some(0)), Origin::Client).await.unwrap();
+    let before = bench.disk.operations();
+    let batches = vec![
+        batch(&["b", "c"], Some(1)),
+        another(0),
+        batch(&["d"], Some(3)),
+        batch(&["of nobody"], None),
+        another(1),
+        batch(&["e"], Some(4)),
+    ];
+    let appended: Vec<_> = together(&partition, batches.clone()).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(appended, [1, 3, 4, 5, 6, 7]);
+    assert_eq!(bench.disk.operations() - before, 1);
+    assert_eq!(partition.high_watermark(), Offset::new(8));
+    let bytes = |batch: &Batch| batch.bytes()[16..].to_vec();
+    let stored: Vec<_> = stored(&partition).iter().skip(1).map(bytes).collect();
+    assert_eq!(stored, batches.iter().map(bytes).collect::<Vec<_>>());
+    assert!(partition.append(batch(&["e"], Some(4)), Origin::Client).await.unwrap().duplicate);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_one_batch_does_not_touch_those_that_came_with_it() {
+    let bench = Bench::new(None, &[("max.message.bytes", "1000")]).await;
+    let partition = bench.partition();
+    partition.append(batch(&["a"], Some(0)), Origin::Client).await.unwrap();
+    let long = "x".repeat(2000);
+    let batches = vec![
+        batch(&["b"], Some(1)),
+        batch(&[&long], Some(2)),
+        batch(&["again"], Some(1)),
+        batch(&["a gap"], Some(9)),
+        batch(&["c", "d"], Some(2)),
+    ];
+    let outcomes = together(&partition, batches).await;
+    assert!(
+        matches!(
+            outcomes[..],
+            [
+                Ok(1),
+                Err(AppendError::TooLarge { .. }),
+                Ok(-1),
+                Err(AppendError::Producer(ProducerError::OutOfOrder { expected: 2, got: 9, .. })),
+                Ok(2)
+            ]
+        ),
+        "{outcomes:?}"
+    );
+    assert_eq!(partition.high_watermark(), Offset::new(4));
+}
+
+#[tokio::test]
+async fn batches_that_do_not_fit_on_the_disk_together_are_written_as_far_as_they_do() {
+    let bench = Bench::new(None, &[]).await;
+    let partition = bench.partition();
+    let long = "x".repeat(1000);
+    let batches: Vec<_> = (0..3).map(|sequence| batch(&[&long], Some(sequence))).collect();
+    partition.append(batch(&["before"], None), Origin::Client).await.unwrap();
+    bench.disk.fail_at(bench.disk.operations(), std::io::ErrorKind::StorageFull);
+    let appended: Vec<_> = together(&partition, batches).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(appended, [1, 2, 3], "there was room again");
+    let stored: Vec<_> = stored(&partition).iter().map(|batch| batch.header().base_offset.get()).collect();
+    assert_eq!(stored, [0, 1, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_that_came_together_pass_the_stage_in_their_order() {
+    let stage = Arc::<Obedient>::default();
+    let bench = Bench::new(Some(Arc::clone(&stage)), &[]).await;
+    let partition = bench.partition();
+    let batches = vec![batch(&["slow"], Some(0)), batch(&["refuse"], Some(1)), batch(&["third"], Some(1))];
+    let outcomes = together(&partition, batches).await;
+    assert!(matches!(outcomes[..], [Ok(0), Err(AppendError::Invalid { .. }), Ok(1)]), "{outcomes:?}");
+    assert_eq!(*stage.seen.lock().unwrap(), ["slow", "refuse", "third"]);
+}
+
 #[tokio::test]
 async fn a_gap_in_the_sequence_is_refused() {
     let bench = Bench::new(None, &[]).await;

@@ -14,6 +14,7 @@ use super::handle::{Appended, Claim, Inner, Origin, Written};
 use super::stage::{BatchStage, Generation, StageContext, StageOutcome};
 use super::validate;
 use crate::config::kafka_keys::{TimestampType, TopicSettings};
+use millrace_model::batch::add_sequence;
 use millrace_model::{Batch, Offset, Timestamp};
 use millrace_storage::{Generations, Log, ProducerError, SequenceCheck};
 use std::sync::Arc;
@@ -37,6 +38,21 @@ impl Candidate {
             Origin::Coordinator => None,
         };
         Ok(Self { batch, origin, claim, now, restamp })
+    }
+
+    pub(super) const fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// Whether it goes on where its producer's last batch among those before it ends; `None` where there is none.
+    fn follows(&self, before: &[Self]) -> Option<bool> {
+        let header = self.batch.header();
+        let earlier = before.iter().rev().map(|it| it.batch.header());
+        let last = earlier.into_iter().find(|it| it.producer_id == header.producer_id)?;
+        Some(
+            last.producer_epoch == header.producer_epoch
+                && add_sequence(last.last_sequence(), 1) == header.base_sequence,
+        )
     }
 }
 
@@ -109,6 +125,47 @@ impl Writer {
             Some(duplicate) => Ok(duplicate),
             None => self.store(partition, candidate),
         }
+    }
+
+    /// Steps 2, 4 and 6 for producers' batches that came together, with one write: all of them or, where anything at all is
+    /// the matter with one, none. Each is then to be written by itself, and hears what it is.
+    pub(super) fn write_together(&mut self, partition: &Inner, candidates: &[Candidate]) -> Option<Vec<Written>> {
+        let log = self.log().ok()?;
+        let settings = partition.settings.load();
+        let mut batches = Vec::with_capacity(candidates.len());
+        for (at, candidate) in candidates.iter().enumerate() {
+            let header = candidate.batch.header();
+            // Where a transaction is open matters to each batch of one.
+            if header.attributes.is_transactional() {
+                return None;
+            }
+            let before = candidates.get(..at).unwrap_or_default();
+            let in_order = !header.producer_id.is_some()
+                || candidate
+                    .follows(before)
+                    .unwrap_or_else(|| matches!(log.check_producer(header), Ok(SequenceCheck::New)));
+            if !in_order {
+                return None;
+            }
+            batches
+                .push(validate::as_stored(candidate.batch.clone(), candidate.restamp, &settings, candidate.now).ok()?);
+        }
+        // The log takes back what it could not write.
+        let appended = log.append(&batches, partition.leader_epoch()).ok()?;
+        let end = appended.last_offset.next();
+        partition.advance(end, |committed| log.first_unstable(committed));
+        let flush_upto = must_flush(partition, end).then_some(end);
+        let (log_start, stamps) = (partition.log_start(), stamps(&settings));
+        let mut base_offset = appended.base_offset;
+        let written = candidates.iter().zip(batches).enumerate().map(|(at, (candidate, batch))| {
+            let last_offset = base_offset.plus(batch.header().last_offset_delta.into());
+            let log_append_time = stamps.then_some(candidate.now);
+            let rolled = at == 0 && appended.rolled;
+            let appended = Appended { base_offset, last_offset, log_append_time, log_start, duplicate: false };
+            base_offset = last_offset.next();
+            Written { appended, flush_upto, rolled }
+        });
+        Some(written.collect())
     }
 
     /// Steps 2 to 6.

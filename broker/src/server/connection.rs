@@ -2,8 +2,8 @@
 //! requests came.
 //!
 //! Invariants:
-//! * A request is started before any byte of the next is looked at, and its first poll is then: what is appended by
-//!   pipelined requests is in the order of the requests.
+//! * Requests are started in their order, and first polled then: what is appended by pipelined requests is in the order of
+//!   the requests. Those that have come together, and may, are started together.
 //! * A request overlaps unanswered ones only if all of them are of a kind that [`Service::may_overlap`] allows, as
 //!   Produce does; so nobody can tell the difference to one at a time, but that a slow stage does not stop a pipeline.
 //! * Started requests are polled whatever the client does: one that stops reading its answers holds up no partition.
@@ -15,7 +15,7 @@ use super::listener::Shared;
 use super::net::Stream;
 use super::output::Output;
 use super::service::{Answer, Call, ConnectionInfo, Outcome, Service};
-use bytes::Bytes;
+use bytes::BytesMut;
 use futures::future::BoxFuture;
 use millrace_protocol::{ApiKey, HeaderError, RequestHeader};
 use std::collections::VecDeque;
@@ -42,7 +42,7 @@ const REST: Duration = Duration::from_secs(1);
 /// What one connection does before others get their turn.
 const TURN: usize = 512 << 10;
 /// What is read while answers wait to be sent.
-const HOLD: usize = 64 << 10;
+const HOLD: usize = 128 << 10;
 
 /// Why a connection ended.
 #[derive(Debug, Error)]
@@ -107,6 +107,8 @@ pub(super) struct Connection<S, V> {
     info: Arc<ConnectionInfo>,
     input: Input,
     permit: Permit,
+    /// Requests that are started together with what has come behind them.
+    gathered: Vec<Call>,
     started: VecDeque<Started>,
     output: Output,
     /// What was read since answers wait to be sent.
@@ -128,6 +130,7 @@ impl<S: Stream, V: Service> Connection<S, V> {
             info,
             input,
             permit: Permit::None,
+            gathered: Vec::new(),
             started: VecDeque::new(),
             output: Output::default(),
             held: 0,
@@ -217,44 +220,88 @@ impl<S: Stream, V: Service> Connection<S, V> {
     /// Starts the requests that have arrived, as far as they may.
     fn start_requests(&mut self, cx: &mut Context<'_>) -> Result<usize, Closed> {
         let mut work = 0;
-        while self.started.len() < OVERLAP && self.output.backlog() < BACKLOG {
+        let read = self.start_arrived(cx, &mut work);
+        // What came before an impossible request is appended all the same.
+        self.start_gathered(cx)?;
+        read.map(|()| work)
+    }
+
+    fn start_arrived(&mut self, cx: &mut Context<'_>, work: &mut usize) -> Result<(), Closed> {
+        while *work <= TURN && self.started.len() + self.gathered.len() < OVERLAP && self.output.backlog() < BACKLOG {
             let key = match self.input.next_key() {
                 // What came before an impossible frame is answered first.
-                Err(_) if work > 0 => break,
+                Err(_) if *work > 0 => break,
                 key => key?,
             };
             let Some(key) = key else { break };
+            if !self.overlaps(key) {
+                self.start_gathered(cx)?;
+            }
             if !self.may_start(key) {
                 break;
             }
-            let Some(frame) = self.input.frame()? else { break };
-            work += frame.len();
-            self.start(frame, cx)?;
-            if work > TURN {
-                break;
+            let Some(mut frame) = self.input.frame()? else { break };
+            *work += frame.len();
+            let header = RequestHeader::split_from(&mut frame)?;
+            let call = Call { header, body: frame, out: BytesMut::new(), connection: Arc::clone(&self.info) };
+            if matches!(self.permit, Permit::None) && self.service.may_gather(&call) {
+                self.gathered.push(call);
+            } else {
+                self.start_gathered(cx)?;
+                self.start(call, cx)?;
             }
         }
-        Ok(work)
+        Ok(())
+    }
+
+    fn overlaps(&self, key: i16) -> bool {
+        ApiKey::from_code(key).is_some_and(|key| self.service.may_overlap(key))
     }
 
     fn may_start(&self, key: i16) -> bool {
-        let overlaps = |key| self.service.may_overlap(key);
         self.started.is_empty()
-            || (ApiKey::from_code(key).is_some_and(overlaps)
-                && self.started.iter().all(|it| overlaps(it.key) && !it.holds_up()))
+            || (self.overlaps(key) && self.started.iter().all(|it| self.service.may_overlap(it.key) && !it.holds_up()))
     }
 
-    fn start(&mut self, mut frame: Bytes, cx: &mut Context<'_>) -> Result<(), Closed> {
-        let header = RequestHeader::split_from(&mut frame)?;
+    fn start_gathered(&mut self, cx: &mut Context<'_>) -> Result<(), Closed> {
+        if self.gathered.len() <= 1 {
+            return self.gathered.pop().map_or(Ok(()), |call| self.start(call, cx));
+        }
+        let mut calls = std::mem::take(&mut self.gathered);
+        if let Some(first) = calls.first_mut() {
+            first.out = self.buffer();
+        }
+        let keys: Vec<_> = calls.iter().map(|call| call.header.key).collect();
+        for (key, answer) in keys.into_iter().zip(self.service.call_together(calls)) {
+            self.follow(key, answer, None, cx)?;
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, mut call: Call, cx: &mut Context<'_>) -> Result<(), Closed> {
         let permit = match std::mem::replace(&mut self.permit, Permit::None) {
             Permit::Held(permit) => Some(permit),
             Permit::None | Permit::Waiting(_) => None,
         };
-        let key = header.key;
-        // Only where no answer comes before this one may it be written straight into the output.
-        let out = if self.started.is_empty() { self.output.spare() } else { bytes::BytesMut::new() };
-        let call = Call { header, body: frame, out, connection: Arc::clone(&self.info) };
+        call.out = self.buffer();
+        let key = call.header.key;
         let answer = self.service.call(call);
+        self.follow(key, answer, permit, cx)
+    }
+
+    /// A buffer for the next answer. Only where none comes before it may it be written straight into the output.
+    fn buffer(&mut self) -> BytesMut {
+        if self.started.is_empty() { self.output.spare() } else { BytesMut::new() }
+    }
+
+    /// Follows a request whose place is fixed to its answer, as far as that is there.
+    fn follow(
+        &mut self,
+        key: ApiKey,
+        answer: Answer,
+        permit: Option<OwnedSemaphorePermit>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Closed> {
         let alone = matches!(answer, Answer::Alone(_));
         let outcome = match answer {
             Answer::Now(outcome) => outcome,
@@ -360,6 +407,7 @@ impl<S: Stream, V: Service> Connection<S, V> {
                 self.input.rest();
                 self.output.rest();
                 self.started.shrink_to_fit();
+                self.gathered = Vec::new();
             }
             let next = if self.resting { STALL.min(idle.unwrap_or(STALL)) } else { REST };
             // Rounded to whole periods, so that busy connections do not move the timer with every request.

@@ -19,7 +19,7 @@ use tokio::io::ReadBuf;
 /// What is read at first from a connection that has been silent.
 const FIRST_READ: usize = 4 << 10;
 /// What is read at once from a busy one.
-const LARGEST_READ: usize = 64 << 10;
+const LARGEST_READ: usize = 128 << 10;
 /// Frames from this size on are read exactly.
 const EXACT_FROM: usize = 24 << 10;
 /// What is reserved for a frame of which nothing has arrived.

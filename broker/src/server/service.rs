@@ -93,6 +93,18 @@ pub trait Service: Send + Sync + 'static {
     /// Takes a request. What its order depends on must be fixed in this call or in the answer's first poll.
     fn call(&self, call: Call) -> Answer;
 
+    /// Takes requests that came together and that [`Self::may_gather`] allows: the same as one [`Self::call`] after the
+    /// other. There is an answer for each, in their order, up to the first that closes the connection.
+    fn call_together(&self, calls: Vec<Call>) -> Vec<Answer> {
+        calls.into_iter().map(|call| self.call(call)).collect()
+    }
+
+    /// Whether this request may be taken together with those behind it. Its answer is never [`Answer::Alone`] then, nor does
+    /// what becomes of it close the connection.
+    fn may_gather(&self, _call: &Call) -> bool {
+        false
+    }
+
     /// Whether requests of this kind may be started while others of the kind are unanswered. All others wait until
     /// everything before them is answered, as they do in Kafka.
     fn may_overlap(&self, key: ApiKey) -> bool {

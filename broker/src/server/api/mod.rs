@@ -85,6 +85,18 @@ impl Service for KafkaApi {
         (api.handler)(&self.0, call)
     }
 
+    fn call_together(&self, calls: Vec<Call>) -> Vec<Answer> {
+        for call in &calls {
+            self.0.metrics.request(call.header.key, call.body.len());
+        }
+        produce::handle_together(&self.0, calls)
+    }
+
+    fn may_gather(&self, call: &Call) -> bool {
+        let ApiKey::Produce = call.header.key else { return false };
+        ApiKey::Produce.understood().contains(call.header.version) && produce::is_plain(call)
+    }
+
     fn connections(&self, change: i64) {
         self.0.metrics.connections(change);
     }

@@ -20,7 +20,9 @@ use crate::server::service::{Answer, Call, Outcome};
 use bytes::{Bytes, BytesMut};
 use futures::future::join_all;
 use millrace_metadata::is_internal_topic;
-use millrace_model::{Batch, LeaderEpoch, NodeId, Offset, PartitionId, ProducerEpoch, ProducerId, TopicId};
+use millrace_model::{
+    Batch, LeaderEpoch, NodeId, Offset, PartitionId, ProducerEpoch, ProducerId, TopicId, TopicPartition,
+};
 use millrace_protocol::fetch_response::Endpoint;
 use millrace_protocol::messages::produce_request::TopicProduceData;
 use millrace_protocol::messages::{ProduceRequest, TopicName};
@@ -45,9 +47,38 @@ const ADMIN: &[u8] = b"__admin_client";
 /// One partition of the request on its way.
 enum Pending {
     Done(Result<Appended, Failure>),
+    /// Nothing speaks against it yet.
+    Ready(Batch, PartitionHandle),
     Waiting(Append, PartitionHandle),
     /// A transaction's first batch here: its coordinator is asked before.
     Unverified(Box<Unverified>),
+}
+
+impl Pending {
+    /// Appends the batch, if it is ready.
+    fn append(&mut self) {
+        if let Self::Ready(batch, handle) = self {
+            *self = Self::of(handle.append(batch.clone(), Origin::Client), handle.clone());
+        }
+    }
+
+    fn of(append: Append, handle: PartitionHandle) -> Self {
+        match append.now() {
+            Ok(outcome) => Self::Done(outcome.map_err(|error| Failure::of(error, handle.log_start()))),
+            Err(append) => Self::Waiting(append, handle),
+        }
+    }
+
+    fn handle(&self) -> Option<&PartitionHandle> {
+        match self {
+            Self::Ready(_, handle) => Some(handle),
+            _ => None,
+        }
+    }
+
+    fn partition(&self) -> Option<TopicPartition> {
+        self.handle().map(PartitionHandle::id)
+    }
 }
 
 struct Unverified {
@@ -129,6 +160,12 @@ struct Asked {
     topics: Vec<AskedTopic>,
 }
 
+impl Asked {
+    fn partitions_mut(&mut self) -> impl Iterator<Item = &mut Pending> {
+        self.topics.iter_mut().flat_map(|topic| topic.partitions.iter_mut().map(|(_, pending)| pending))
+    }
+}
+
 struct AskedTopic {
     id: TopicId,
     name: TopicName,
@@ -136,12 +173,76 @@ struct AskedTopic {
 }
 
 pub(super) fn handle(context: &Arc<Context>, call: Call) -> Answer {
+    let (mut asked, transaction) = match read(context, call) {
+        Ok(read) => read,
+        Err(refused) => return refused,
+    };
+    for pending in asked.partitions_mut() {
+        pending.append();
+    }
+    let asks = |topic: &AskedTopic| topic.partitions.iter().any(|(_, it)| matches!(it, Pending::Unverified(_)));
+    if let Some(id) = transaction
+        && asked.topics.iter().any(asks)
+    {
+        // A batch behind this one would come to the log before it.
+        return Answer::Alone(Box::pin(async move { finish_later(verify(asked, &id).await).await }));
+    }
+    answer(asked)
+}
+
+/// Whether a request names no transaction, whose coordinator might be asked, and wants an answer, so that nothing ends the
+/// connection before those behind it.
+pub(super) fn is_plain(call: &Call) -> bool {
+    let no_id: &[u8] = if call.header.version >= 9 { &[0] } else { &[0xff; 2] };
+    let acks = call.body.strip_prefix(no_id).and_then(|rest| rest.first_chunk());
+    acks.is_some_and(|acks| i16::from_be_bytes(*acks) != 0)
+}
+
+/// Requests that came together, up to the first that cannot be read: what they bring for one partition goes into its log
+/// with one write.
+pub(super) fn handle_together(context: &Arc<Context>, calls: Vec<Call>) -> Vec<Answer> {
+    let (mut together, mut refused) = (Vec::with_capacity(calls.len()), None);
+    for call in calls {
+        match read(context, call) {
+            Ok((asked, _)) => together.push(asked),
+            Err(answer) => {
+                refused = Some(answer);
+                break;
+            }
+        }
+    }
+    let all = together.iter_mut().flat_map(Asked::partitions_mut);
+    let mut ready: Vec<_> = all.filter(|pending| matches!(pending, Pending::Ready(..))).collect();
+    // Stable: what is for one partition stays in order.
+    ready.sort_by_key(|pending| pending.partition());
+    for same in ready.chunk_by_mut(|one, other| one.partition() == other.partition()) {
+        append_together(same);
+    }
+    together.into_iter().map(answer).chain(refused).collect()
+}
+
+/// Appends what is ready for one partition.
+fn append_together(together: &mut [&mut Pending]) {
+    if let [alone] = together {
+        return alone.append();
+    }
+    let Some(handle) = together.first().and_then(|first| first.handle().cloned()) else { return };
+    let batches = together.iter().filter_map(|pending| match pending {
+        Pending::Ready(batch, _) => Some(batch.clone()),
+        _ => None,
+    });
+    let appends = handle.append_together(batches.collect());
+    for (pending, append) in together.iter_mut().zip(appends) {
+        **pending = Pending::of(append, handle.clone());
+    }
+}
+
+/// The request, each of its batches refused or ready; and the transaction it names.
+fn read(context: &Arc<Context>, call: Call) -> Result<(Asked, Option<String>), Answer> {
     let Call { header, body, out, .. } = call;
     let version = header.version;
-    let request: ProduceRequest = match decode(body, version) {
-        Ok(request) => request,
-        Err(error) => return refuse(format!("Produce version {version}: {error}")),
-    };
+    let request: ProduceRequest =
+        decode(body, version).map_err(|error| refuse(format!("Produce version {version}: {error}")))?;
     let has_id = request.transactional_id.is_some();
     let internal = header.client_id.as_deref() == Some(ADMIN);
     let terms = Terms { version, acks: request.acks, transactional: has_id, internal };
@@ -150,10 +251,9 @@ pub(super) fn handle(context: &Arc<Context>, call: Call) -> Answer {
     let general =
         if !matches!(request.acks, -1..=1) { Some(Failure::new(ErrorCode::InvalidRequiredAcks, None)) } else { None };
     let topics = request.topic_data.into_iter().map(|topic| match &whole {
-        None => append_topic(context, terms, topic, general.as_ref()),
+        None => read_topic(context, terms, topic, general.as_ref()),
         Some(failure) => refuse_topic(topic, failure),
     });
-    let transaction = request.transactional_id.as_ref().map(|id| id.as_str());
     let asked = Asked {
         topics: topics.collect(),
         context: Arc::clone(context),
@@ -162,15 +262,11 @@ pub(super) fn handle(context: &Arc<Context>, call: Call) -> Answer {
         correlation: header.correlation_id,
         acks: request.acks,
     };
+    Ok((asked, request.transactional_id.map(|id| id.to_string())))
+}
+
+fn answer(asked: Asked) -> Answer {
     let waits = |topic: &AskedTopic| topic.partitions.iter().any(|(_, it)| matches!(it, Pending::Waiting(..)));
-    let asks = |topic: &AskedTopic| topic.partitions.iter().any(|(_, it)| matches!(it, Pending::Unverified(_)));
-    if let Some(id) = transaction
-        && asked.topics.iter().any(asks)
-    {
-        // A batch behind this one would come to the log before it.
-        let id = id.to_owned();
-        return Answer::Alone(Box::pin(async move { finish_later(verify(asked, &id).await).await }));
-    }
     if asked.topics.iter().any(waits) {
         Answer::Later(Box::pin(finish_later(asked)))
     } else {
@@ -198,7 +294,7 @@ fn refuse_topic(data: TopicProduceData, failure: &Failure) -> AskedTopic {
     AskedTopic { id: TopicId::new(data.topic_id), name: data.name, partitions }
 }
 
-fn append_topic(context: &Context, terms: Terms, data: TopicProduceData, general: Option<&Failure>) -> AskedTopic {
+fn read_topic(context: &Context, terms: Terms, data: TopicProduceData, general: Option<&Failure>) -> AskedTopic {
     let id = TopicId::new(data.topic_id);
     let topic =
         if terms.version >= 13 { context.partitions.topic(id) } else { context.partitions.topic_named(&data.name) };
@@ -208,14 +304,14 @@ fn append_topic(context: &Context, terms: Terms, data: TopicProduceData, general
             Some(failure) if topic.is_some() => {
                 Pending::Done(Err(Failure::new(failure.error, failure.message.as_deref())))
             }
-            _ => append(context, terms, id, topic.as_deref(), index, partition.records),
+            _ => read_partition(context, terms, id, topic.as_deref(), index, partition.records),
         };
         (index, pending)
     });
     AskedTopic { id, name: data.name, partitions: partitions.collect() }
 }
 
-fn append(
+fn read_partition(
     context: &Context,
     terms: Terms,
     id: TopicId,
@@ -248,10 +344,7 @@ fn append(
     if is_closed {
         return Pending::Done(Err(Failure::new(ErrorCode::InvalidTopicException, None)));
     }
-    match handle.append(batch, Origin::Client).now() {
-        Ok(outcome) => Pending::Done(outcome.map_err(|error| Failure::of(error, handle.log_start()))),
-        Err(append) => Pending::Waiting(append, handle.clone()),
-    }
+    Pending::Ready(batch, handle.clone())
 }
 
 /// Holds `min.insync.replicas` against the replicas in sync; nobody asks for more than there are.
@@ -316,17 +409,18 @@ async fn verify(mut asked: Asked, id: &str) -> Asked {
         if !patience.again(concurrent).await {
             break verdicts;
         }
-        for (_, pending) in asked.topics.iter_mut().flat_map(|topic| topic.partitions.iter_mut()) {
+        for pending in asked.partitions_mut() {
             if let Pending::Unverified(it) = pending {
                 it.renew();
             }
         }
     };
-    for (_, pending) in asked.topics.iter_mut().flat_map(|topic| topic.partitions.iter_mut()) {
+    let version = asked.version;
+    for pending in asked.partitions_mut() {
         let Pending::Unverified(it) = pending else { continue };
         let key = (it.batch.header().producer_id, Arc::clone(it.handle.topic()), it.handle.index().get());
         let verdict = verdicts.get(&key).copied().unwrap_or(Some(TxnError::Unknown));
-        *pending = verified(it, verdict, asked.version);
+        *pending = verified(it, verdict, version);
     }
     asked
 }
@@ -414,8 +508,7 @@ fn unverified_because(error: TxnError, code: ErrorCode) -> Option<String> {
 }
 
 async fn finish_later(mut asked: Asked) -> Outcome {
-    let all = asked.topics.iter_mut().flat_map(|topic| topic.partitions.iter_mut());
-    join_all(all.map(|(_, pending)| async move {
+    join_all(asked.partitions_mut().map(|pending| async move {
         if let Pending::Waiting(append, handle) = pending {
             let outcome = append.await;
             *pending = Pending::Done(outcome.map_err(|error| Failure::of(error, handle.log_start())));
@@ -470,7 +563,7 @@ fn partition(response: &mut ProduceResponse, index: PartitionId, outcome: &Pendi
             });
         }
         // Everything has been awaited by now.
-        Pending::Waiting(..) | Pending::Unverified(_) => {
+        Pending::Ready(..) | Pending::Waiting(..) | Pending::Unverified(_) => {
             response.partition(&Produced::error(index, ErrorCode::UnknownServerError));
         }
     }
@@ -491,6 +584,26 @@ fn silent(asked: Asked) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::service::ConnectionInfo;
+    use millrace_protocol::messages::TransactionalId;
+    use millrace_protocol::{ApiKey, Encodable as _, RequestHeader, StrBytes, Versions};
+
+    #[test]
+    fn a_request_is_taken_with_others_that_names_no_transaction_and_wants_an_answer() {
+        for (id, acks, plain) in [(None, -1, true), (None, 1, true), (None, 0, false), (Some("t"), -1, false)] {
+            let Versions { min, max } = ApiKey::Produce.understood();
+            for version in min..=max {
+                let id = id.map(|id| TransactionalId(StrBytes::from_static_str(id)));
+                let request = ProduceRequest::default().with_transactional_id(id).with_acks(acks);
+                let mut body = BytesMut::new();
+                request.encode(&mut body, version).unwrap();
+                let header = RequestHeader { key: ApiKey::Produce, version, correlation_id: 1, client_id: None };
+                let connection = Arc::new(ConnectionInfo::new(1, ([127, 0, 0, 1], 1).into()));
+                let call = Call { header, body: body.freeze(), out: BytesMut::new(), connection };
+                assert_eq!(is_plain(&call), plain, "version {version}, {request:?}");
+            }
+        }
+    }
 
     #[test]
     fn a_partition_without_a_batch_or_with_half_of_one_is_an_invalid_record() {

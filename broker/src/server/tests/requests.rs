@@ -90,6 +90,42 @@ async fn what_is_produced_in_any_version_is_fetched_in_any_version() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pipelined_requests_are_answered_in_their_order_whatever_becomes_of_one() {
+    let node = Node::start().await;
+    let mut client = node.client().await;
+    let id = create(&mut client, "orders", 2).await;
+    for round in 0..50 {
+        let mut sent = Vec::new();
+        for at in 0..12 {
+            let partition = if at == 5 { 7 } else { at % 2 };
+            let values = [format!("{round}-{at}"), "and another".to_owned()];
+            let records = batch(&values.each_ref().map(String::as_str));
+            let mut request = produce("orders", id, partition, records);
+            if at == 8 {
+                request.acks = 9;
+            }
+            sent.push((at, client.send_version(9, &request).await.unwrap()));
+        }
+        let mut next = [round * 10; 2];
+        for (at, sent) in sent {
+            let answer: ProduceResponse = client.receive(sent).await.unwrap();
+            let partition = &answer.responses[0].partition_responses[0];
+            let got = (partition.error_code, partition.base_offset);
+            let expected = match at {
+                5 => (ErrorCode::UnknownTopicOrPartition.code(), -1),
+                8 => (ErrorCode::InvalidRequiredAcks.code(), -1),
+                _ => {
+                    let next = &mut next[at as usize % 2];
+                    *next += 2;
+                    (0, *next - 2)
+                }
+            };
+            assert_eq!(got, expected, "round {round}, request {at}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_batches_come_back_byte_for_byte() {
     let node = Node::start().await;
     let mut client = node.client().await;
