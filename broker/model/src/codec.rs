@@ -175,9 +175,7 @@ pub fn check_frame(codec: Compression, from: &[u8]) -> Result<(), CodecError> {
 }
 
 /// Appends `from`, compressed, to `out`. A level out of [`Compression::levels`]
-/// means the nearest one; `None` means [`Compression::default_level`]. The lz4
-/// level makes no difference: there is one compressor, the fast one, which is
-/// also what Kafka takes at its default level.
+/// means the nearest one; `None` means [`Compression::default_level`].
 ///
 /// # Errors
 /// [`CodecError::Compress`]; `out` is then as it was.
@@ -191,7 +189,7 @@ pub fn compress(codec: Compression, level: Option<i32>, from: &[u8], out: &mut V
         }
         Compression::Gzip => gzip::compress(level, from, out),
         Compression::Snappy => snappy::compress(from, out),
-        Compression::Lz4 => lz4::compress(from, out),
+        Compression::Lz4 => lz4::compress(level, from, out),
         Compression::Zstd => zstd::compress(level, from, out),
     };
     if done.is_err() {

@@ -160,6 +160,45 @@ fn lz4_is_written_as_the_java_client_reads_it() {
 }
 
 #[test]
+fn every_level_that_a_codec_has_makes_a_difference_to_the_size_and_none_to_the_content() {
+    // Words in an order that repeats only by chance.
+    let mut state = 7_u32;
+    let mut word = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        ["alpha ", "beta ", "gamma ", "delta ", "epsilon ", "zeta "][(state >> 16) as usize % 6]
+    };
+    let bytes: Vec<u8> = (0..60_000).flat_map(|_| word().bytes()).collect();
+    let size = |codec, level| {
+        let folded = fold(codec, Some(level), &bytes);
+        assert_eq!(unfold(codec, &folded, bytes.len()).unwrap(), bytes, "{codec} at level {level}");
+        check_frame(codec, &folded).unwrap();
+        folded.len()
+    };
+    for (codec, least, most) in [(Compression::Gzip, 1, 9), (Compression::Zstd, 1, 19), (Compression::Lz4, 9, 12)] {
+        let (fast, small) = (size(codec, least), size(codec, most));
+        assert!(small < fast, "{codec}: {fast} bytes at level {least}, {small} at level {most}");
+    }
+    assert!(size(Compression::Lz4, 12) < size(Compression::Lz4, 3));
+    assert_eq!(size(Compression::Lz4, 17), size(Compression::Lz4, 12), "as liblz4 has it");
+}
+
+#[test]
+fn the_slow_lz4_is_written_as_the_java_client_reads_it_whatever_it_is_given() {
+    let noise: Vec<u8> = (0..200_001_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    for bytes in [Vec::new(), b"a".to_vec(), b"abc".repeat(100_000), noise] {
+        for level in [1, 2, 3, 10, 17] {
+            let folded = fold(Compression::Lz4, Some(level), &bytes);
+            assert_eq!(folded[..7], [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82]);
+            assert_eq!(folded[folded.len() - 4..], [0; 4]);
+            assert_eq!(unfold(Compression::Lz4, &folded, bytes.len()).unwrap(), bytes);
+            let mut others = Vec::new();
+            std::io::Read::read_to_end(&mut lz4_flex::frame::FrameDecoder::new(&folded[..]), &mut others).unwrap();
+            assert_eq!(others, bytes, "as another library reads it");
+        }
+    }
+}
+
+#[test]
 fn zstd_frames_without_a_content_size_and_several_in_a_row_are_read() {
     use std::io::Write;
     let bytes = b"the quick brown fox ".repeat(100_000);

@@ -15,6 +15,7 @@
 //! what it refers to.
 
 use super::{CodecError, Compression, failed, malformed};
+use lz4::block::{CompressionMode, compress_bound, compress_to_buffer};
 use lz4_flex::block::{DecompressError, decompress_into_with_dict};
 use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
 use std::io::Write;
@@ -23,6 +24,12 @@ use twox_hash::XxHash32;
 const MAGIC: [u8; 4] = 0x184d_2204_u32.to_le_bytes();
 /// How far back a linked block may refer.
 const WINDOW: usize = 64 * 1024;
+/// What is written: blocks that stand by themselves, and how long they are before.
+const INDEPENDENT: u8 = 0x60;
+const BLOCKS_OF_64_KIB: u8 = 0x40;
+const BLOCK: usize = 64 * 1024;
+/// In a block's length: it is stored as it is.
+const STORED: usize = 0x8000_0000;
 /// A byte of LZ4 gives at most 255.
 const MOST_GROWTH: usize = 255;
 
@@ -110,11 +117,43 @@ fn unfold(
     }
 }
 
-pub(super) fn compress(from: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
+/// At its default level Kafka takes the fast compressor, and the slow one at every other.
+pub(super) fn compress(level: i32, from: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
+    if level != Compression::Lz4.default_level() {
+        return compress_slowly(level.clamp(1, 17), from, out);
+    }
     let info = FrameInfo::new().block_size(BlockSize::Max64KB).block_mode(BlockMode::Independent);
     let mut to = FrameEncoder::with_frame_info(info, out);
     to.write_all(from).map_err(|error| failed(Compression::Lz4, error))?;
     to.finish().map(|_| ()).map_err(|error| failed(Compression::Lz4, error))
+}
+
+/// The frame by hand, as above, around blocks of liblz4's.
+fn compress_slowly(level: i32, from: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
+    let broken = |error| failed(Compression::Lz4, error);
+    let descriptor = [INDEPENDENT, BLOCKS_OF_64_KIB];
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&descriptor);
+    out.push(descriptor_checksum(&descriptor));
+    let mut room = vec![0; compress_bound(BLOCK.min(from.len())).map_err(broken)?];
+    for block in from.chunks(BLOCK) {
+        let mode = Some(CompressionMode::HIGHCOMPRESSION(level));
+        let length = compress_to_buffer(block, mode, false, &mut room).map_err(broken)?;
+        let folded = room.get(..length).filter(|folded| folded.len() < block.len());
+        let (length, bytes) = match folded {
+            Some(folded) => (length, folded),
+            None => (block.len() | STORED, block),
+        };
+        let length = u32::try_from(length).map_err(|error| failed(Compression::Lz4, error))?;
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(bytes);
+    }
+    out.extend_from_slice(&[0; 4]);
+    Ok(())
+}
+
+fn descriptor_checksum(descriptor: &[u8]) -> u8 {
+    XxHash32::oneshot(0, descriptor).to_le_bytes()[1]
 }
 
 struct Frame {
@@ -162,8 +201,7 @@ impl Frame {
         };
         let content_size = if flags & 0x08 != 0 { Some(from.u64()?) } else { None };
         let covered = descriptor.get(..descriptor.len() - from.0.len()).unwrap_or_default();
-        let expected = XxHash32::oneshot(0, covered).to_le_bytes()[1];
-        if from.byte()? != expected {
+        if from.byte()? != descriptor_checksum(covered) {
             return Err(wrong("the frame descriptor's checksum does not match"));
         }
         Ok(Self {

@@ -31,7 +31,7 @@ pub(super) static TOPIC: &[Key] = &[
     key("compression.gzip.level", Int, "-1", GzipLevel, Acts, &[("compression.gzip.level", 1)],
         "The level where the broker compresses with gzip; -1 is the codec's own default."),
     key("compression.lz4.level", Int, "9", Between(1, 17), Acts, &[("compression.lz4.level", 1)],
-        "The level where the broker compresses with lz4; there is one compressor, the fast one, whatever it says."),
+        "The level where the broker compresses with lz4: 9 is the fast compressor, every other one a level of the slow one."),
     key("compression.type", Str, "producer", OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]), Acts,
         &[("compression.type", 1)],
         "The codec in which batches are stored; producer keeps what each producer chose."),
