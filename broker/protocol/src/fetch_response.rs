@@ -5,8 +5,8 @@
 //! [`FetchResponse::partition`], then [`FetchResponse::end_topic`]; at last [`FetchResponse::finish`]. The counts that were
 //! announced must be the numbers that follow.
 
+use crate::endpoints::{Endpoint, put_endpoints};
 use crate::header::{begin_response, end_response};
-use crate::produce_response::put_endpoints;
 use crate::wire::{put_length, put_no_tags, put_text, put_uuid};
 use crate::{ApiKey, ErrorCode};
 use bytes::{BufMut, BytesMut};
@@ -74,17 +74,6 @@ pub enum FetchedRecords<'a, F> {
     Inline(&'a [u8]),
     /// So many bytes that are sent from elsewhere.
     Region(F, u64),
-}
-
-/// Where a broker is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint<'a> {
-    /// The broker.
-    pub node: NodeId,
-    /// Its host.
-    pub host: &'a str,
-    /// Its port.
-    pub port: u16,
 }
 
 /// An answer to Fetch in the making.

@@ -8,6 +8,7 @@
 //! request's bytes. Nothing here panics on any bytes.
 
 pub mod api_key;
+pub mod endpoints;
 pub mod error_code;
 pub mod fetch_response;
 pub mod header;

@@ -1,8 +1,8 @@
 //! The answer to Produce, written by hand: it is the most frequent answer of all, and mostly a few numbers.
 
-use crate::fetch_response::Endpoint;
+use crate::endpoints::{Endpoint, put_endpoints};
 use crate::header::{begin_response, end_response};
-use crate::wire::{put_length, put_no_tags, put_text, put_uuid, put_varint};
+use crate::wire::{put_length, put_no_tags, put_text, put_uuid};
 use crate::{ApiKey, ErrorCode};
 use bytes::{BufMut, BytesMut};
 use millrace_model::{LeaderEpoch, NodeId, Offset, PartitionId, Timestamp, TopicId};
@@ -127,21 +127,6 @@ impl ProduceResponse {
         end_response(&mut self.out, self.start, 0);
         self.out
     }
-}
-
-/// Writes the one tagged field `node_endpoints`, which ends an answer.
-pub(crate) fn put_endpoints(out: &mut BytesMut, endpoints: &[Endpoint<'_>]) {
-    let mut field = BytesMut::new();
-    put_length(&mut field, true, endpoints.len());
-    for endpoint in endpoints {
-        field.put_i32(endpoint.node.get());
-        put_text(&mut field, true, endpoint.host);
-        field.put_i32(endpoint.port.into());
-        field.put_slice(&[0, 0]); // no rack, no tags
-    }
-    out.put_slice(&[1, 0]);
-    put_varint(out, u32::try_from(field.len()).unwrap_or(u32::MAX));
-    out.put_slice(&field);
 }
 
 #[cfg(test)]

@@ -1,39 +1,8 @@
 //! What DescribeConfigs says: for each key its value, where that comes from, and what else could have set it.
 
-use super::settings::topic_value;
-use super::{BrokerKeys, Key, KeyError, Kind, broker_key, broker_keys, group_keys, parse, topic_keys};
+use super::keys::{BrokerKeys, Source, topic_value};
+use super::{Key, KeyError, Kind, broker_key, broker_keys, group_keys, parse, topic_keys};
 use std::collections::BTreeMap;
-
-/// Where a value comes from, with Kafka's numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// Set on the topic.
-    Topic,
-    /// Set on the group.
-    Group,
-    /// Set for this broker while it runs.
-    DynamicBroker,
-    /// Set for all brokers while they run.
-    DynamicCluster,
-    /// Set in the node's configuration.
-    StaticBroker,
-    /// Set nowhere.
-    Default,
-}
-
-impl Source {
-    /// The number on the wire (`ConfigSource`).
-    pub const fn wire(self) -> i8 {
-        match self {
-            Self::Topic => 1,
-            Self::DynamicBroker => 2,
-            Self::DynamicCluster => 3,
-            Self::Group => 8,
-            Self::StaticBroker => 4,
-            Self::Default => 5,
-        }
-    }
-}
 
 /// One of the keys that a value could come from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use super::Effect::{Acts, Ignored};
 use super::Importance::Medium;
 use super::Kind::{Bool, Int, Str};
 use super::Rule::{Any, AtLeast, OffsetReset, OneOf};
-use super::settings::{BrokerKeys, as_integer, topic_value, unsuited};
+use super::keys::{BrokerKeys, as_integer, topic_value, unsuited};
 use super::{Effect, Key, KeyError, Kind, Rule, Value, broker_key, find, parse};
 use std::collections::BTreeMap;
 use std::time::Duration;

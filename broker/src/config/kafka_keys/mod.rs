@@ -7,19 +7,22 @@
 //! Source: Kafka 4.3's `TopicConfig`, `LogConfig`, `ServerTopicConfigSynonyms` and `DescribeConfigs`.
 
 mod broker;
+mod checks;
 mod describe;
 mod dynamic;
 mod group;
+mod keys;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod topic;
 mod value;
 
-pub use describe::{Entry, Source, Synonym, describe_broker, describe_cluster, describe_group, describe_topic};
+pub use describe::{Entry, Synonym, describe_broker, describe_cluster, describe_group, describe_topic};
 pub use dynamic::check_dynamic;
 pub use group::{GroupSettings, group_keys, validate_group};
-pub use settings::{BrokerKeys, BrokerSettings, CompressionType, TimestampType, TopicSettings};
+pub use keys::{BrokerKeys, Source};
+pub use settings::{BrokerSettings, CompressionType, TimestampType, TopicSettings};
 pub use value::{Value, parse};
 
 use std::collections::BTreeMap;

@@ -3,8 +3,8 @@
 //! A topic's value comes from the topic itself, else from the broker keys that stand in for it in their order, else
 //! from the key's default. Kafka resolves it the same way.
 
-use super::describe::Source;
-use super::{Effect, Key, KeyError, Value, broker_key, parse, topic_key};
+use super::keys::{BrokerKeys, as_flag, as_integer, topic_value, unsuited};
+use super::{KeyError, Value, topic_key};
 use millrace_storage::{Cleanup, Compaction, LogConfig};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -108,7 +108,7 @@ impl TopicSettings {
             delete_retention: values.ms("delete.retention.ms")?,
             file_delete_delay: values.ms("file.delete.delay.ms")?,
             flush_messages: limit(values.integer("flush.messages")?),
-            flush_interval: limit(values.integer("flush.ms")?).map(Duration::from_millis),
+            flush_interval: limit(values.integer("flush.ms")?.max(0)).map(Duration::from_millis),
             index_interval_bytes: values.u32("index.interval.bytes")?,
             max_compaction_lag: limit(values.integer("max.compaction.lag.ms")?).map(Duration::from_millis),
             max_message_bytes: values.u32("max.message.bytes")?,
@@ -201,33 +201,6 @@ fn limit(value: i64) -> Option<u64> {
     if value == i64::MAX { None } else { u64::try_from(value).ok() }
 }
 
-/// The value of a topic config that is in force.
-pub(super) fn topic_value(
-    key: &'static Key,
-    configs: &BTreeMap<String, String>,
-    broker: &BrokerKeys,
-) -> Result<Value, KeyError> {
-    if let Some(text) = configs.get(key.name) {
-        return parse(key, text);
-    }
-    for (name, unit) in key.synonyms {
-        let Some(stand_in) = broker_key(name) else { continue };
-        if let Some(value) = broker.set_value(stand_in)? {
-            return Ok(scaled(value, *unit));
-        }
-    }
-    parse(key, key.default.unwrap_or_default())
-}
-
-/// Hours and minutes become milliseconds; −1 stays "no limit" in every unit.
-fn scaled(value: Value, unit: i64) -> Value {
-    match value {
-        Value::Int(number) if number < 0 => Value::Int(-1),
-        Value::Int(number) => Value::Int(number.saturating_mul(unit)),
-        other => other,
-    }
-}
-
 struct TopicValues<'a> {
     configs: &'a BTreeMap<String, String>,
     broker: &'a BrokerKeys,
@@ -291,13 +264,6 @@ impl TopicValues<'_> {
     }
 }
 
-pub(super) fn as_integer(name: &str, value: Value) -> Result<i64, KeyError> {
-    match value {
-        Value::Int(number) => Ok(number),
-        other => Err(unsuited(name, &other.to_string())),
-    }
-}
-
 /// The coordinator's own assignors; Kafka would load others by the name of their class.
 fn assignors(value: Value) -> Result<Vec<String>, KeyError> {
     match value {
@@ -313,11 +279,10 @@ fn assignors(value: Value) -> Result<Vec<String>, KeyError> {
 }
 
 const VERIFICATION: &str = "transaction.partition.verification.enable";
-const PER_ADDRESS: &str = "max.connections.per.ip";
-const OVERRIDES: &str = "max.connections.per.ip.overrides";
+pub(super) const OVERRIDES: &str = "max.connections.per.ip.overrides";
 
 /// Hosts and numbers: `127.0.0.1:200,example.org:100`.
-fn overrides(text: &str) -> Result<Vec<(String, u32)>, KeyError> {
+pub(super) fn overrides(text: &str) -> Result<Vec<(String, u32)>, KeyError> {
     let refuse = |reason: String| KeyError::Conflict { name: OVERRIDES.to_owned(), reason };
     let mut found = Vec::new();
     for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
@@ -336,166 +301,6 @@ fn overrides(text: &str) -> Result<Vec<(String, u32)>, KeyError> {
     match wrong.as_slice() {
         [] => Ok(found),
         wrong => Err(refuse(format!("{OVERRIDES} contains invalid addresses : {}", wrong.join(",")))),
-    }
-}
-
-fn as_flag(name: &str, value: Value) -> Result<bool, KeyError> {
-    match value {
-        Value::Bool(flag) => Ok(flag),
-        other => Err(unsuited(name, &other.to_string())),
-    }
-}
-
-/// A value whose type is not the one that the caller expects of the key: the table and its readers disagree.
-pub(super) fn unsuited(name: &str, value: &str) -> KeyError {
-    KeyError::Invalid {
-        name: name.to_owned(),
-        value: value.to_owned(),
-        reason: "the value does not suit the key's type".to_owned(),
-    }
-}
-
-/// The broker keys that a node's configuration sets, checked, and those that were set while it runs: for this broker,
-/// which go before all, or for all brokers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BrokerKeys {
-    set: BTreeMap<String, String>,
-    cluster: BTreeMap<String, String>,
-    broker: BTreeMap<String, String>,
-}
-
-impl BrokerKeys {
-    /// Checks names, types, ranges, and the keys that this broker refuses.
-    ///
-    /// # Errors
-    /// The first fault.
-    pub fn new(set: BTreeMap<String, String>) -> Result<Self, KeyError> {
-        for (name, text) in &set {
-            Self::check(name, text)?;
-        }
-        let keys = Self { set, ..Self::default() };
-        let empty = BTreeMap::new();
-        // What the keys come to for a topic must hold together as well.
-        TopicSettings::resolve(&empty, &keys)?;
-        super::group::check_broker(&keys)?;
-        if keys.integer(PER_ADDRESS)? == 0 && keys.get(OVERRIDES).is_none_or(|text| text.trim().is_empty()) {
-            let reason = format!("{PER_ADDRESS} can be set to zero only if {OVERRIDES} property is set.");
-            return Err(KeyError::Conflict { name: PER_ADDRESS.to_owned(), reason });
-        }
-        Ok(keys)
-    }
-
-    /// Checks one key by itself.
-    ///
-    /// # Errors
-    /// As [`BrokerKeys::new`].
-    pub fn check(name: &str, text: &str) -> Result<&'static Key, KeyError> {
-        let key = broker_key(name).ok_or_else(|| KeyError::UnknownBrokerKey { name: name.to_owned() })?;
-        let value = parse(key, text)?;
-        if key.effect == Effect::Refused {
-            let reason = format!("{name} is not supported by this broker");
-            return Err(KeyError::Conflict { name: name.to_owned(), reason });
-        }
-        match (name, value) {
-            // Kafka's own ranges for these are looser than the sense they make.
-            ("log.retention.ms" | "log.retention.minutes" | "log.retention.hours", Value::Int(number))
-                if number == 0 || number < -1 =>
-            {
-                let reason = format!("{name} must be unlimited (-1) or, equal or greater than 1");
-                Err(KeyError::Conflict { name: name.to_owned(), reason })
-            }
-            (OVERRIDES, Value::Text(text)) => overrides(&text).map(|_| key),
-            ("log.roll.ms", Value::Int(number)) if number < 1 => Err(KeyError::Conflict {
-                name: name.to_owned(),
-                reason: format!("{name} must be equal or greater than 1"),
-            }),
-            (
-                "log.roll.jitter.ms" | "log.flush.interval.ms" | "log.flush.scheduler.interval.ms",
-                Value::Int(number),
-            ) if number < 0 => Err(KeyError::Conflict {
-                name: name.to_owned(),
-                reason: format!("{name} must be equal or greater than 0"),
-            }),
-            _ => Ok(key),
-        }
-    }
-
-    /// The same node with these keys set while it runs.
-    #[must_use]
-    pub fn with_dynamic(&self, cluster: &BTreeMap<String, String>, broker: Option<&BTreeMap<String, String>>) -> Self {
-        Self { set: self.set.clone(), cluster: cluster.clone(), broker: broker.cloned().unwrap_or_default() }
-    }
-
-    /// The key's text, where anything sets it.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        let layers = [&self.broker, &self.cluster, &self.set];
-        layers.into_iter().find_map(|layer| layer.get(name)).map(String::as_str)
-    }
-
-    /// What sets keys, the strongest first.
-    pub(super) fn layers(&self) -> [(Source, &BTreeMap<String, String>); 3] {
-        [
-            (Source::DynamicBroker, &self.broker),
-            (Source::DynamicCluster, &self.cluster),
-            (Source::StaticBroker, &self.set),
-        ]
-    }
-
-    /// The keys that the node's configuration sets.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.set.iter().map(|(name, text)| (name.as_str(), text.as_str()))
-    }
-
-    /// The keys that are set and do nothing here: worth a warning at start.
-    pub fn without_effect(&self) -> impl Iterator<Item = &str> {
-        self.iter()
-            .map(|(name, _)| name)
-            .filter(|name| broker_key(name).is_some_and(|key| key.effect == Effect::Ignored))
-    }
-
-    pub(super) fn set_value(&self, key: &Key) -> Result<Option<Value>, KeyError> {
-        self.get(key.name).map(|text| parse(key, text)).transpose()
-    }
-
-    /// The value in force: what is set, else the key's default.
-    pub(super) fn value(&self, key: &Key) -> Result<Option<Value>, KeyError> {
-        match (self.get(key.name), key.default) {
-            (Some(text), _) | (None, Some(text)) => parse(key, text).map(Some),
-            (None, None) => Ok(None),
-        }
-    }
-
-    fn required(&self, name: &str) -> Result<Value, KeyError> {
-        let key = broker_key(name).ok_or_else(|| KeyError::UnknownBrokerKey { name: name.to_owned() })?;
-        self.value(key)?.ok_or_else(|| unsuited(name, "null"))
-    }
-
-    pub(super) fn integer(&self, name: &str) -> Result<i64, KeyError> {
-        as_integer(name, self.required(name)?)
-    }
-
-    fn u32(&self, name: &str) -> Result<u32, KeyError> {
-        let number = self.integer(name)?;
-        u32::try_from(number).map_err(|_| unsuited(name, &number.to_string()))
-    }
-
-    /// A floating-point number in so many parts of one, whole; `None` where that is more than a number can say.
-    fn whole(&self, name: &str, parts: f64) -> Result<Option<u64>, KeyError> {
-        let number = match self.required(name)? {
-            Value::Double(number) => number * parts,
-            other => return Err(unsuited(name, &other.to_string())),
-        };
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the range of the type")]
-        let whole = (0.0..9e18).contains(&number).then_some(number as u64);
-        match whole {
-            None if number < 0.0 || number.is_nan() => Err(unsuited(name, &number.to_string())),
-            whole => Ok(whole),
-        }
-    }
-
-    fn unit(&self, name: &str, unit: i64) -> Result<Duration, KeyError> {
-        let number = self.integer(name)?.saturating_mul(unit);
-        u64::try_from(number).map(Duration::from_millis).map_err(|_| unsuited(name, &number.to_string()))
     }
 }
 

@@ -181,7 +181,10 @@ fn a_broker_key_that_promises_security_is_refused_and_one_without_effect_is_repo
 #[test]
 fn impossible_broker_values_are_refused() {
     let refused = |name: &str, value: &str| BrokerKeys::new(map(&[(name, value)])).unwrap_err().to_string();
-    assert_eq!(refused("log.retention.ms", "0"), "log.retention.ms must be unlimited (-1) or, equal or greater than 1");
+    assert_eq!(
+        refused("log.retention.ms", "0"),
+        "requirement failed: log.retention.ms must be unlimited (-1) or, greater than or equal to 1"
+    );
     assert_eq!(refused("no.such.key", "0"), "Unknown broker config name: no.such.key");
     assert_eq!(
         refused("log.segment.bytes", "5"),

@@ -43,6 +43,12 @@ impl fmt::Display for Value {
 pub fn parse(key: &Key, text: &str) -> Result<Value, KeyError> {
     let invalid = |value: String, reason: String| KeyError::Invalid { name: key.name.to_owned(), value, reason };
     let value = read(key.kind, text).map_err(|reason| invalid(text.to_owned(), reason))?;
+    if let (Rule::ListOf(_), Value::List(items)) = (key.rule, &value)
+        && items.iter().any(String::is_empty)
+    {
+        let reason = format!("Configuration '{}' values must not be empty.", key.name);
+        return Err(KeyError::Conflict { name: key.name.to_owned(), reason });
+    }
     match object(key, &value) {
         None => Ok(value),
         Some((shown, reason)) => Err(invalid(shown, reason)),
@@ -62,7 +68,8 @@ fn read(kind: Kind, text: &str) -> Result<Value, String> {
         Kind::Short => integer(i16::MIN.into(), i16::MAX.into()),
         Kind::Int => integer(i32::MIN.into(), i32::MAX.into()),
         Kind::Long => integer(i64::MIN, i64::MAX),
-        Kind::Double => match trimmed.parse::<f64>() {
+        // Java takes a letter for the type.
+        Kind::Double => match trimmed.strip_suffix(['f', 'F', 'd', 'D']).unwrap_or(trimmed).parse::<f64>() {
             Ok(number) if number.is_finite() => Ok(Value::Double(number)),
             _ => Err("Not a number of type DOUBLE".to_owned()),
         },

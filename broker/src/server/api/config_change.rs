@@ -50,8 +50,23 @@ pub(super) struct Change {
     pub(super) replace: bool,
 }
 
+/// Makes the changes and answers for each: its resource's type and name, a code, and a reason where there is one.
+pub(super) async fn answer<R>(
+    context: &Context,
+    changes: Vec<Change>,
+    validate_only: bool,
+    response: impl Fn(i8, StrBytes, i16, Option<StrBytes>) -> R,
+) -> Vec<R> {
+    let outcomes = make(context, &changes, validate_only).await;
+    let answered = changes.into_iter().zip(outcomes).map(|(change, outcome)| {
+        let (code, reason) = outcome.err().unwrap_or((ErrorCode::None, None));
+        response(change.kind, change.name, code.code(), reason.map(StrBytes::from_string))
+    });
+    answered.collect()
+}
+
 /// Makes the changes; one outcome for each.
-pub(super) async fn make(context: &Context, changes: &[Change], validate_only: bool) -> Vec<Result<(), Refused>> {
+async fn make(context: &Context, changes: &[Change], validate_only: bool) -> Vec<Result<(), Refused>> {
     let image = context.cluster.image();
     let mut times = BTreeMap::<(i8, &str), usize>::new();
     for change in changes {

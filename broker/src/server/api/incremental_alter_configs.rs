@@ -3,8 +3,8 @@
 //! A step sets a key, takes it off, or adds to or takes from a list (KIP-339). The resource types of log levels and of
 //! client metrics are not served.
 
+use super::Asked;
 use super::config_change::{self, Change, Step};
-use super::{Asked, text};
 use millrace_protocol::messages::IncrementalAlterConfigsRequest;
 use millrace_protocol::messages::incremental_alter_configs_response::{
     AlterConfigsResourceResponse, IncrementalAlterConfigsResponse,
@@ -16,17 +16,13 @@ pub(super) async fn handle(asked: Asked, request: IncrementalAlterConfigsRequest
         let steps = steps.map(|step| Step { key: step.name, operation: step.config_operation, value: step.value });
         Change { kind: resource.resource_type, name: resource.resource_name, steps: steps.collect(), replace: false }
     });
-    let changes: Vec<Change> = changes.collect();
-    let outcomes = config_change::make(&asked.context, &changes, request.validate_only).await;
-    let responses = changes.into_iter().zip(outcomes).map(|(change, outcome)| {
-        let response = AlterConfigsResourceResponse::default()
-            .with_resource_type(change.kind)
-            .with_resource_name(change.name)
-            .with_error_message(None);
-        match outcome {
-            Ok(()) => response,
-            Err((code, reason)) => response.with_error_code(code.code()).with_error_message(reason.map(text)),
-        }
-    });
-    IncrementalAlterConfigsResponse::default().with_responses(responses.collect())
+    let responses =
+        config_change::answer(&asked.context, changes.collect(), request.validate_only, |kind, name, code, message| {
+            AlterConfigsResourceResponse::default()
+                .with_resource_type(kind)
+                .with_resource_name(name)
+                .with_error_code(code)
+                .with_error_message(message)
+        });
+    IncrementalAlterConfigsResponse::default().with_responses(responses.await)
 }

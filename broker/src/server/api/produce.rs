@@ -23,7 +23,7 @@ use millrace_metadata::is_internal_topic;
 use millrace_model::{
     Batch, LeaderEpoch, NodeId, Offset, PartitionId, ProducerEpoch, ProducerId, TopicId, TopicPartition,
 };
-use millrace_protocol::fetch_response::Endpoint;
+use millrace_protocol::endpoints::Endpoint;
 use millrace_protocol::messages::produce_request::TopicProduceData;
 use millrace_protocol::messages::{ProduceRequest, TopicName};
 use millrace_protocol::produce_response::{ProduceResponse, Produced};
