@@ -33,11 +33,12 @@ pub(super) fn handle(context: &Arc<Context>, call: Call) -> Answer {
 }
 
 async fn describe(asked: &Asked, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
-    let wanted: Option<BTreeMap<String, BTreeSet<i32>>> = request.topics.map(|topics| {
-        let one = |topic: millrace_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic| {
-            (topic.topic.to_string(), topic.partitions.into_iter().collect())
-        };
-        topics.into_iter().map(one).collect()
+    let wanted = request.topics.map(|topics| {
+        let mut wanted = BTreeMap::<String, BTreeSet<i32>>::new();
+        for topic in topics {
+            wanted.entry(topic.topic.to_string()).or_default().extend(topic.partitions);
+        }
+        wanted
     });
     let mut topics = BTreeMap::<Arc<str>, Vec<DescribeLogDirsPartition>>::new();
     for handle in asked.context.partitions.all() {

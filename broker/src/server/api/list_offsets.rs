@@ -155,7 +155,8 @@ fn search(handle: &PartitionHandle, time: i64, end: Offset) -> Result<Found, Rea
     match found {
         Some((offset, timestamp)) if is_earliest || offset < end => {
             // At the end of a log begins what its leader will append.
-            let epoch = epoch_at(handle, offset)?.unwrap_or_else(|| handle.leader_epoch());
+            // The record with the largest timestamp may be deleted by now; Kafka names it until its segment goes.
+            let epoch = epoch_at(handle, offset.max(reader.start_offset()))?.unwrap_or_else(|| handle.leader_epoch());
             Ok(Found { offset, timestamp, epoch })
         }
         _ => Ok(NOWHERE),

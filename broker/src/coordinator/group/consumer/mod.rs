@@ -24,5 +24,6 @@ mod heartbeat;
 mod migrate;
 mod reconcile;
 mod regex;
+mod syntax;
 
 pub use group::{ConsumerGroup, ConsumerMember};

@@ -1,8 +1,9 @@
 //! Expressions that members subscribe to: which topics they match.
 //!
-//! Kafka's syntax is RE2's, and so is that of the library here, but for quoting (`\Q…\E`), which is rewritten. A whole name
-//! has to match. Both match in linear time; the size of what an expression compiles to is bounded.
+//! Kafka's syntax is RE2's, which `syntax` turns into that of the library here. A whole name has to match. Both match in
+//! linear time; the size of what an expression compiles to is bounded.
 
+use super::syntax;
 use millrace_metadata::Image;
 use regex::{Regex, RegexBuilder};
 use std::collections::BTreeSet;
@@ -15,7 +16,7 @@ const LARGEST: usize = 1024 * 1024;
 /// # Errors
 /// What is wrong with it, in words for the client.
 pub(super) fn compile(expression: &str) -> Result<Regex, String> {
-    let plain = unquoted(expression);
+    let plain = syntax::translated(expression)?;
     let build = |text: &str| RegexBuilder::new(text).size_limit(LARGEST).build();
     // Alone first: a parenthesis too many must not pair with those that are put around it.
     build(&plain).and_then(|_| build(&format!(r"\A(?:{plain})\z"))).map_err(|error| {
@@ -28,32 +29,6 @@ pub(super) fn compile(expression: &str) -> Result<Regex, String> {
 pub(super) fn topics_matching(expression: &str, image: &Image) -> BTreeSet<String> {
     let Ok(regex) = compile(expression) else { return BTreeSet::new() };
     image.topics().filter(|topic| regex.is_match(&topic.name)).map(|topic| topic.name.clone()).collect()
-}
-
-/// The expression with quoted parts escaped.
-fn unquoted(expression: &str) -> String {
-    let mut plain = String::with_capacity(expression.len());
-    let mut rest = expression;
-    while let Some(at) = rest.find('\\') {
-        let (before, from) = rest.split_at(at);
-        plain.push_str(before);
-        match from.strip_prefix(r"\Q") {
-            Some(quoted) => {
-                let (text, after) = quoted.split_once(r"\E").unwrap_or((quoted, ""));
-                plain.push_str(&regex::escape(text));
-                rest = after;
-            }
-            None => {
-                // The escaped character goes with its backslash.
-                let length = 1 + from.chars().nth(1).map_or(0, char::len_utf8);
-                let (escape, after) = from.split_at(length);
-                plain.push_str(escape);
-                rest = after;
-            }
-        }
-    }
-    plain.push_str(rest);
-    plain
 }
 
 #[cfg(test)]
