@@ -47,6 +47,17 @@ impl Answer {
     /// The answer that keeps every record as it is.
     pub const UNCHANGED: Self = Self(Inner::Unchanged);
 
+    /// A filter's answer from its lists: a bit for each record that is kept, and the records that are refused.
+    pub fn selection(keep: Vec<u8>, rejected: Vec<Rejection>) -> Self {
+        Selection { keep, rejected }.into()
+    }
+
+    /// A transform's answer from its lists: a verdict for each record, new bytes, where in them the changed parts stand,
+    /// and the records that are refused.
+    pub fn changes(verdicts: Vec<u8>, data: Vec<u8>, spans: Vec<u32>, rejected: Vec<Rejection>) -> Self {
+        Changes { verdicts, data, spans, rejected }.into()
+    }
+
     /// Whether every record is kept as it is.
     pub const fn is_unchanged(&self) -> bool {
         matches!(self.0, Inner::Unchanged)

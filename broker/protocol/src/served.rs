@@ -161,7 +161,12 @@ impl Served for WriteTxnMarkersRequest {
 
     fn read(mut body: Bytes, version: i16) -> Result<Self, DecodeError> {
         if version < 2 {
-            return Self::decode(&mut body, version).map_err(|e| DecodeError::Decoder(e.to_string()));
+            let mut request = Self::decode(&mut body, version).map_err(|e| DecodeError::Decoder(e.to_string()))?;
+            // kafka-protocol keeps the unknown tag 2³² − 1 under this number too.
+            for marker in &mut request.markers {
+                marker.unknown_tagged_fields.remove(&TRANSACTION_VERSION);
+            }
+            return Ok(request);
         }
         let mut from = Compact::new(&body);
         let markers = from.array(|from| {
@@ -185,7 +190,7 @@ impl Served for WriteTxnMarkersRequest {
     }
 }
 
-/// Under this tag, which no message can have, a marker keeps how its transaction was done: the struct has no field for it.
+/// Under this tag, which is taken from what clients send, a marker keeps how its transaction was done: the struct has no field for it.
 const TRANSACTION_VERSION: i32 = -1;
 
 /// How the transaction of a marker was done: a level of the feature `transaction.version`.
@@ -271,6 +276,16 @@ mod tests {
         let request: OffsetFetchRequest = decode(body.into(), 10).unwrap();
         assert_eq!(request.groups[0].topics, None);
         assert!(request.require_stable);
+    }
+
+    #[test]
+    fn no_unknown_tag_of_version_1_passes_for_the_transactions_version() {
+        let mut body = vec![2];
+        body.extend(7_i64.to_be_bytes());
+        body.extend([0, 3, 1, 2, 2, b't', 2, 0, 0, 0, 5, 0, 0, 0, 0, 9]);
+        body.extend([1, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, 2, 0]);
+        let request: WriteTxnMarkersRequest = decode(body.into(), 1).unwrap();
+        assert_eq!(transaction_version(&request.markers[0]), 0);
     }
 
     #[test]

@@ -20,6 +20,8 @@
 mod error;
 mod frame;
 mod handle;
+#[cfg(any(test, fuzzing))]
+pub mod hostile;
 mod id;
 mod journal;
 mod log_store;

@@ -1,6 +1,6 @@
 //! What is wrong with a configuration, and where.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// The place in a file that a value came from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,7 +43,12 @@ impl fmt::Display for Problem {
         if !self.place.key.is_empty() {
             write!(f, ": {}", self.place.key)?;
         }
-        write!(f, ": {}", self.reason)
+        f.write_str(": ")?;
+        // It may quote what stands in the file, and whoever wrote that does not get to write lines of the log.
+        self.reason.chars().try_for_each(|char| match char {
+            char if char.is_control() => write!(f, "{}", char.escape_default()),
+            char => f.write_char(char),
+        })
     }
 }
 
@@ -91,3 +96,15 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_one_line_whatever_it_quotes() {
+        let place = Place { file: "node.toml".to_owned(), line: 3, key: "config".to_owned() };
+        let shown = place.problem("unknown key a\nb\u{1b}[2J").to_string();
+        assert_eq!(shown, "node.toml:3: config: unknown key a\\nb\\u{1b}[2J");
+    }
+}

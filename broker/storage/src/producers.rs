@@ -343,6 +343,10 @@ impl Producers {
         for _ in 0..count {
             producers.decode_entry(&mut read)?;
         }
+        // What the last entry of each says counts: an earlier one that says otherwise would leave a transaction open for good.
+        for first in producers.0.values().filter_map(|producer| producer.transaction_start) {
+            producers.1.begin(first);
+        }
         Ok(producers)
     }
 
@@ -359,9 +363,6 @@ impl Producers {
         producer.enter(epoch);
         producer.coordinator_epoch = coordinator_epoch;
         producer.transaction_start = (transaction_start >= 0).then(|| Offset::new(transaction_start));
-        if let Some(first) = producer.transaction_start {
-            self.1.begin(first);
-        }
         producer.last_timestamp = Timestamp::new(timestamp);
         if last_offset >= 0 {
             producer.push(Written { last_sequence, last_offset, offset_delta, timestamp });
@@ -415,6 +416,23 @@ mod tests {
             base_sequence: sequence,
             records_count: records,
         }
+    }
+
+    #[test]
+    fn a_transaction_that_a_producers_last_entry_does_not_name_is_not_open() {
+        let mut snapshot = Producers::default();
+        let mut with = header(0, 0, 1);
+        with.attributes = Attributes::new(0).with_transactional(true);
+        snapshot.update(&with, Offset::new(3), None);
+        snapshot.update(&BatchHeader { base_sequence: 1, ..with }, Offset::new(4), None);
+        let mut bytes = snapshot.encode();
+        let last = bytes.len() - 8;
+        put(&mut bytes, last, (-1_i64).to_be_bytes());
+        let crc = millrace_model::batch::crc(&bytes[CRC_FROM..]);
+        put(&mut bytes, 2, crc.to_be_bytes());
+        let mut read = Producers::decode(&bytes).unwrap();
+        assert_eq!(read.facts().next().unwrap().transaction_start, None);
+        assert_eq!(read.first_unstable(Offset::new(9)), None, "nothing would ever end it");
     }
 
     #[test]
