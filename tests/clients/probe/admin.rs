@@ -22,16 +22,16 @@ use super::batch::Raw;
 use super::topics::name;
 use super::{Pair, data, text};
 
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
+pub const TOPIC: i8 = 2;
+pub const BROKER: i8 = 4;
 const LOGGER: i8 = 8;
 const METRICS: i8 = 16;
-const GROUP: i8 = 32;
+pub const GROUP: i8 = 32;
 
-const SET: i8 = 0;
-const DELETE: i8 = 1;
-const APPEND: i8 = 2;
-const SUBTRACT: i8 = 3;
+pub const SET: i8 = 0;
+pub const DELETE: i8 = 1;
+pub const APPEND: i8 = 2;
+pub const SUBTRACT: i8 = 3;
 
 /// All of it.
 pub fn all(pair: &mut Pair) {
@@ -62,7 +62,7 @@ pub fn all(pair: &mut Pair) {
     timeouts(pair);
 }
 
-fn grow(topic: &str, count: i32, assigned: Option<&[&[i32]]>) -> CreatePartitionsTopic {
+pub fn grow(topic: &str, count: i32, assigned: Option<&[&[i32]]>) -> CreatePartitionsTopic {
     let one = |nodes: &&[i32]| {
         CreatePartitionsAssignment::default().with_broker_ids(nodes.iter().map(|id| BrokerId(*id)).collect())
     };
@@ -106,7 +106,7 @@ fn partitions(pair: &mut Pair) {
     }
 }
 
-fn altered(kind: i8, resource: &str, steps: &[(&str, i8, Option<&str>)]) -> AlterConfigsResource {
+pub fn altered(kind: i8, resource: &str, steps: &[(&str, i8, Option<&str>)]) -> AlterConfigsResource {
     let one = |(key, operation, value): &(&str, i8, Option<&str>)| {
         AlterableConfig::default().with_name(text(key)).with_config_operation(*operation).with_value(value.map(text))
     };

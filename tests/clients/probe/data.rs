@@ -118,7 +118,7 @@ pub fn list_offsets(pair: &mut Pair) {
     });
 }
 
-fn fetch_of(version: i16, topic: &str, partition: i32, offset: i64) -> FetchRequest {
+pub fn fetch_of(version: i16, topic: &str, partition: i32, offset: i64) -> FetchRequest {
     let asked =
         FetchPartition::default().with_partition(partition).with_fetch_offset(offset).with_partition_max_bytes(1 << 20);
     let mut topic = FetchTopic::default().with_topic(name(topic)).with_partitions(vec![asked]);

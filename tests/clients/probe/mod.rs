@@ -17,6 +17,7 @@ use millrace_tests::wire::Wire;
 mod admin;
 pub mod batch;
 mod data;
+mod edges;
 mod frames;
 mod group_scripts;
 mod groups;
@@ -97,6 +98,21 @@ impl Pair {
         R::Response: Debug,
     {
         self.ask_tidy(case, build, |_| {});
+    }
+
+    /// Asks both in one version.
+    pub fn ask_in<R>(&mut self, case: &str, version: i16, request: R)
+    where
+        R: Request,
+        R::Response: Debug,
+    {
+        let frame = frame(&request, version).expect("the version can say it");
+        let answer = |broker: &Broker| match answer::<R>(broker.port(), &frame, version) {
+            Ok(response) => format!("{response:#?}"),
+            Err(error) => error,
+        };
+        let (ours, kafkas) = (answer(&self.ours), answer(&self.kafka));
+        self.compare(case, version, &ours, &kafkas);
     }
 
     /// Asks both in every version that can say it, and puts the answers in order before they are compared.
@@ -292,6 +308,7 @@ fn millrace_answers_as_kafka_does_field_by_field() {
     data::fetch(&mut pair);
     data::epochs_and_producers(&mut pair);
     admin::all(&mut pair);
+    edges::all(&mut pair);
     groups::coordinators(&mut pair);
     transactions::all(&mut pair);
     txn_scripts::all(&mut pair);

@@ -21,7 +21,7 @@ use super::{Pair, text};
 /// Where the scripts write.
 pub const TOPIC: &str = "txn";
 /// How many partitions there are to write to.
-pub const PARTITIONS: i32 = 96;
+pub const PARTITIONS: i32 = 120;
 
 /// A transactional id.
 pub fn id(id: &str) -> TransactionalId {

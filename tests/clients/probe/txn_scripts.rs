@@ -29,10 +29,11 @@ struct Client {
     end: i16,
 }
 
-const CLIENTS: [Client; 3] = [
+const CLIENTS: [Client; 4] = [
     Client { what: "0.11", init: 0, add: 0, produce: 3, offsets: 0, commit: 0, end: 0 },
     Client { what: "3.x", init: 4, add: 3, produce: 11, offsets: 3, commit: 3, end: 3 },
     Client { what: "4.x", init: 5, add: 4, produce: 12, offsets: 4, commit: 5, end: 5 },
+    Client { what: "4.x by ids", init: 5, add: 4, produce: 13, offsets: 4, commit: 5, end: 5 },
 ];
 
 /// In whose name something is asked.
@@ -432,6 +433,15 @@ fn identity(side: &Side, who: As) -> (i64, i16) {
     }
 }
 
+/// From version 13 on topics go by their ids.
+fn by_id(side: &Side, version: i16, mut request: ProduceRequest) -> ProduceRequest {
+    for topic in request.topic_data.iter_mut().filter(|_| version >= 13) {
+        topic.topic_id = side.topic_id(&topic.name);
+        topic.name = name("");
+    }
+    request
+}
+
 fn changed(side: &mut Side, id: i64, epoch: i16) {
     if id >= 0 && side.producer != (id, epoch) {
         side.before = std::mem::replace(&mut side.producer, (id, epoch));
@@ -538,7 +548,7 @@ impl Walk {
                 let sequence = side.sequences.get(&(epoch, at)).copied().unwrap_or(0) + skip;
                 let batch =
                     Raw { attributes: 0x10, producer: (id, epoch, sequence), values: vec!["one"], ..Raw::default() };
-                let request = data::produce_to(TOPIC, at, Some(batch.bytes()), -1);
+                let request = by_id(side, version, data::produce_to(TOPIC, at, Some(batch.bytes()), -1));
                 request.with_transactional_id(Some(wire::id(&self.id)))
             },
             |side, answer| {
@@ -559,7 +569,8 @@ impl Walk {
             |side| {
                 let (id, epoch) = identity(side, who);
                 let batch = Raw { attributes, producer: (id, epoch, 3), values: vec!["one"], ..Raw::default() };
-                data::produce_to(at.0, at.1, Some(batch.bytes()), -1).with_transactional_id(Some(wire::id(&self.id)))
+                let request = by_id(side, self.client.produce, data::produce_to(at.0, at.1, Some(batch.bytes()), -1));
+                request.with_transactional_id(Some(wire::id(&self.id)))
             },
             |_, _| {},
         );
@@ -604,8 +615,9 @@ impl Walk {
                 answer.transaction_states.iter().all(|it| &*it.transaction_state == "CompleteAbort")
             }),
             Describe => script.step::<DescribeTransactionsRequest>(what, 0, describe, |_, answer| {
-                for topic in answer.transaction_states.iter_mut().flat_map(|it| &mut it.topics) {
-                    topic.partitions.sort_unstable();
+                for state in &mut answer.transaction_states {
+                    state.topics.sort_by(|a, b| a.topic.cmp(&b.topic));
+                    state.topics.iter_mut().for_each(|topic| topic.partitions.sort_unstable());
                 }
             }),
             List => script.step::<ListTransactionsRequest>(
