@@ -29,6 +29,7 @@ pub fn plan(options: &PlanOptions, output: &mut Output) -> Result<ExitCode, Faul
     } else {
         output.line("nothing to change");
     }
+    unnamed(&answer, output);
     Ok(if differs && options.exit_code { ExitCode::from(DIFFERS) } else { ExitCode::SUCCESS })
 }
 
@@ -45,7 +46,18 @@ pub fn apply(options: &ApplyOptions, output: &mut Output) -> Result<(), Fault> {
         let done = output.paint(Paint::Green, "done");
         output.line(format!("\n{done}: {} changed", things(&answer)));
     }
+    unnamed(&answer, output);
     Ok(())
+}
+
+/// Says which plugins are none of the files' business.
+fn unnamed(answer: &PlanAnswer, output: &mut Output) {
+    for topic in &answer.unnamed {
+        output.note(format!(
+            "note: no file names the topic {topic}, which has plugins attached; it keeps them. To take them away, apply a \
+             file for it without [[plugin]]"
+        ));
+    }
 }
 
 /// `millrace push FILE`

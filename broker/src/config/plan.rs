@@ -96,6 +96,8 @@ pub struct Plan {
     pub differences: Vec<Difference>,
     /// To be proposed together: all of them or none.
     pub commands: Vec<Command>,
+    /// Topics with plugins attached that no file names. They keep them.
+    pub unnamed: Vec<String>,
 }
 
 /// Finds the components that topic files name.
@@ -249,6 +251,9 @@ impl Plan {
             }
         }
         Problems::check(problems)?;
+        let is_named = |topic: &Topic| desired.iter().any(|it| it.file.name.value == topic.name);
+        let unnamed = image.topics().filter(|topic| !topic.attachments.is_empty() && !is_named(topic));
+        plan.unnamed = unnamed.map(|topic| topic.name.clone()).collect();
         Ok(plan)
     }
 

@@ -5,7 +5,7 @@ use crate::cluster::{Cluster, ClusterOptions, Seams};
 use crate::config::kafka_keys::{BrokerKeys, TopicSettings};
 use crate::coordinator::group::{CommitPartition, CommitTopic, Protocol};
 use crate::coordinator::runtime::shards::partition_of;
-use crate::partition::{BatchStage, Options, StageProvider};
+use crate::partition::{BatchStage, NoCounts, Options, StageProvider};
 use bytes::Bytes;
 use millrace_metadata::{BrokerRegistration, Command, NewTopic, Placement, Topic};
 use millrace_model::{LeaderEpoch, Offset, PartitionId, SystemClock, SystemRandom, TopicId};
@@ -62,6 +62,7 @@ impl Node {
             offload: Arc::clone(&offload),
             defaults: TopicSettings::resolve(&BTreeMap::new(), &keys).unwrap(),
             keys,
+            counts: Arc::new(NoCounts),
         };
         let partitions = Partitions::new(node, options, Arc::new(NoStage));
         let mut images = cluster.watch();

@@ -16,12 +16,15 @@ pub struct PlanAnswer {
     pub differences: Vec<Difference>,
     /// Whether it has been taken away.
     pub applied: bool,
+    /// Topics with plugins attached that no file names. They keep them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unnamed: Vec<String>,
 }
 
 impl PlanAnswer {
     /// The answer for a plan.
     pub fn new(plan: Plan, applied: bool) -> Self {
-        Self { differences: plan.differences, applied }
+        Self { differences: plan.differences, applied, unnamed: plan.unnamed }
     }
 }
 

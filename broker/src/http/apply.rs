@@ -53,6 +53,11 @@ impl AtStart {
     /// Says it in the log.
     pub fn log(&self, dir: &std::path::Path) {
         let dir = dir.display();
+        if let Self::Applied(plan) | Self::Compared(plan) = self {
+            for topic in &plan.unnamed {
+                tracing::warn!(%dir, topic, "no topic file names this topic, which has plugins attached; it keeps them");
+            }
+        }
         match self {
             Self::Applied(plan) => {
                 tracing::info!(%dir, differences = plan.differences.len(), "topic files applied");

@@ -266,6 +266,20 @@ async fn a_start_applies_to_a_cluster_without_topics_and_only_compares_afterward
 }
 
 #[tokio::test]
+async fn a_topic_that_lost_its_file_keeps_its_plugins_and_is_named() {
+    let port = Port::open(None).await;
+    port.push("mask", "1.2.0").await;
+    let (status, body) = port.post("/v1/apply", &[("orders.toml", ORDERS)], Vec::new()).await;
+    assert_eq!(status, 200, "{body}");
+    let (status, body) = port.post("/v1/plan", &[("a.toml", "[topic]\nname = \"a\"\n")], Vec::new()).await;
+    let answer: PlanAnswer = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, answer.unnamed), (200, vec!["orders".to_owned()]));
+    let (_, body) = port.post("/v1/plan", &[("orders.toml", ORDERS)], Vec::new()).await;
+    let answer: PlanAnswer = serde_json::from_str(&body).unwrap();
+    assert!(answer.unnamed.is_empty() && answer.differences.is_empty(), "{body}");
+}
+
+#[tokio::test]
 async fn names_that_collide_are_refused_at_the_second_file() {
     let port = Port::open(None).await;
     let files = [("a.toml", "[topic]\nname = \"a.b\"\n"), ("b.toml", "[topic]\nname = \"a_b\"\n")];

@@ -28,7 +28,7 @@ pub struct Metrics {
     pub network: NetworkMetrics,
     /// Records and batches appended.
     pub log: LogMetrics,
-    requests: RequestFamilies,
+    requests: Family<ApiLabel, Counter>,
     plugins: Arc<PluginFamilies>,
 }
 
@@ -47,7 +47,7 @@ pub struct NetworkMetrics {
     pub bytes_sent: Counter,
 }
 
-/// What was appended and read, over all partitions.
+/// What was appended, over all partitions.
 #[derive(Clone, Debug, Default)]
 pub struct LogMetrics {
     /// Batches appended.
@@ -60,27 +60,9 @@ pub struct LogMetrics {
     pub failures: Counter,
 }
 
-/// One API key's numbers: held by its row of the API table.
-#[derive(Clone, Debug, Default)]
-pub struct RequestMetrics {
-    /// Requests answered.
-    pub requests: Counter,
-    /// Responses with an error on top; errors of single partitions are not counted here.
-    pub errors: Counter,
-    /// Nanoseconds from a request's last byte to its answer.
-    pub nanoseconds: Counter,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ApiLabel {
     api: &'static str,
-}
-
-#[derive(Clone, Debug, Default)]
-struct RequestFamilies {
-    requests: Family<ApiLabel, Counter>,
-    errors: Family<ApiLabel, Counter>,
-    nanoseconds: Family<ApiLabel, Counter>,
 }
 
 impl Default for Metrics {
@@ -96,13 +78,13 @@ impl Metrics {
             registry: Arc::default(),
             network: NetworkMetrics::default(),
             log: LogMetrics::default(),
-            requests: RequestFamilies::default(),
+            requests: Family::default(),
             plugins: Arc::default(),
         };
         metrics.register(|registry| {
             metrics.network.register(registry);
             metrics.log.register(registry);
-            metrics.requests.register(registry);
+            registry.register("millrace_requests", "Requests that have come", metrics.requests.clone());
             metrics.plugins.register(registry);
             registry.register_collector(Box::new(process::Process));
         });
@@ -114,14 +96,9 @@ impl Metrics {
         add(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// The numbers of an API key; asked for once, when the API table is made.
-    pub fn request(&self, api: &'static str) -> RequestMetrics {
-        let (label, families) = (ApiLabel { api }, &self.requests);
-        RequestMetrics {
-            requests: families.requests.get_or_create_owned(&label),
-            errors: families.errors.get_or_create_owned(&label),
-            nanoseconds: families.nanoseconds.get_or_create_owned(&label),
-        }
+    /// The requests of an API key; asked for once, when the API table is made.
+    pub fn requests(&self, api: &'static str) -> Counter {
+        self.requests.get_or_create_owned(&ApiLabel { api })
     }
 
     /// The numbers of a plugin on a topic; asked for once, when it is attached. They are shown for as long as someone
@@ -166,15 +143,6 @@ impl LogMetrics {
     }
 }
 
-impl RequestFamilies {
-    fn register(&self, registry: &mut Registry) {
-        registry.register("millrace_requests", "Requests answered", self.requests.clone());
-        registry.register("millrace_request_errors", "Requests answered with an error", self.errors.clone());
-        let help = "Nanoseconds from a request's last byte to its answer";
-        registry.register("millrace_request_nanoseconds", help, self.nanoseconds.clone());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,8 +150,8 @@ mod tests {
     #[test]
     fn what_was_counted_is_scraped() {
         let metrics = Metrics::new();
-        metrics.request("Produce").requests.inc_by(3);
-        metrics.request("Produce").requests.inc();
+        metrics.requests("Produce").inc_by(3);
+        metrics.requests("Produce").inc();
         metrics.network.connections.set(2);
         let text = metrics.encode();
         assert!(text.contains("millrace_requests_total{api=\"Produce\"} 4\n"), "{text}");

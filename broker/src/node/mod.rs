@@ -82,7 +82,8 @@ impl Node {
 
         let metrics = Arc::new(Metrics::new());
         let plugins = open_plugins(options, &seams, &cluster, &metrics).await?;
-        let partitions = open_partitions(&data_dir, options, &seams, &cluster, &plugins).await?;
+        let counts = Arc::new(counters::Appends(metrics.log.clone()));
+        let partitions = open_partitions(&data_dir, options, &seams, &cluster, &plugins, counts).await?;
         data_dir.mark_recovered()?;
         let limits = limits(&options.settings).await.map_err(|error| StartError::Config(error.to_string()))?;
         let limits = Arc::new(limits);
@@ -241,6 +242,7 @@ async fn open_partitions(
     seams: &Seams,
     cluster: &ClusterHandle,
     plugins: &Plugins,
+    counts: Arc<counters::Appends>,
 ) -> Result<Partitions, StartError> {
     let defaults = TopicSettings::resolve(&BTreeMap::new(), &options.keys)
         .map_err(|error| StartError::Config(error.to_string()))?;
@@ -251,6 +253,7 @@ async fn open_partitions(
         offload: Arc::clone(&seams.offload),
         keys: options.keys.clone(),
         defaults,
+        counts,
     };
     let partitions = Partitions::new(options.node_id, partition_options, Arc::new(plugins.clone()));
     partitions.follow(&cluster.image()).await;

@@ -14,11 +14,11 @@ use futures::FutureExt;
 use millrace_model::{
     Batch, BatchHeader, LeaderEpoch, Offset, PartitionId, ProducerEpoch, ProducerId, Timestamp, TopicPartition,
 };
-use millrace_storage::{GenerationStart, Generations, Log, LogReader, ProducerFacts};
+use millrace_storage::{GenerationStart, Generations, Log, LogReader, ProducerFacts, StorageError};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use tokio::sync::Mutex;
 
@@ -79,6 +79,9 @@ pub(super) struct Inner {
     /// Never above the high watermark by more than a moment.
     last_stable: AtomicI64,
     flushed: AtomicI64,
+    /// When an append that the disk refused was last said, in milliseconds, and how many there were since.
+    failure_said: AtomicI64,
+    failures_unsaid: AtomicU64,
 }
 
 /// What is known of a partition when its handle is made.
@@ -116,6 +119,8 @@ impl PartitionHandle {
             high_watermark: AtomicI64::new(end.get()),
             last_stable: AtomicI64::new(stable.get()),
             flushed: AtomicI64::new(log.recovery_point().get()),
+            failure_said: AtomicI64::new(i64::MIN),
+            failures_unsaid: AtomicU64::new(0),
             writer: Mutex::new(Writer::new(log, start.stage, start.generation, generations)),
         }))
     }
@@ -336,6 +341,20 @@ impl Inner {
     /// Wakes who waits here, for a change other than new records.
     pub(super) fn wake(&self) {
         self.waiters.wake();
+    }
+
+    /// Counts an append that the disk refused, and says so, but not for each of a storm of them.
+    pub(super) fn report_failure(&self, error: &StorageError, now: Timestamp) {
+        const QUIET_MS: i64 = 1000;
+        self.options.counts.failed();
+        let before = self.failure_said.load(Ordering::Relaxed);
+        if now.get().saturating_sub(before) < QUIET_MS {
+            self.failures_unsaid.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.failure_said.store(now.get(), Ordering::Relaxed);
+        let since = self.failures_unsaid.swap(0, Ordering::Relaxed);
+        tracing::error!(partition = %self.name, %error, since, "a batch was not appended; its producer is told KAFKA_STORAGE_ERROR");
     }
 
     async fn append_in_turn(self: Arc<Self>, candidate: Candidate) -> Result<Appended, AppendError> {

@@ -28,7 +28,7 @@ pub use error::AppendError;
 pub use gate::{Admission, Guard};
 pub use handle::{Append, Appended, Claim, Origin, PartitionHandle, Waiting};
 pub use housekeeping::Intervals;
-pub use options::Options;
+pub use options::{Counts, NoCounts, Options};
 pub use registry::{Partitions, StageProvider, TopicPartitions};
 pub use stage::{BatchStage, Generation, RecordRejection, StageContext, StageOutcome};
 pub use waiters::Waiter;

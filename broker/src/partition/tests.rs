@@ -84,6 +84,22 @@ impl StageProvider for WhereAttached {
     }
 }
 
+/// Batches, records and failures.
+#[derive(Debug, Default)]
+struct Counted(Mutex<(u64, u64, u64)>);
+
+impl Counts for Counted {
+    fn appended(&self, batches: u64, records: u64, _: u64) {
+        let mut counted = self.0.lock().unwrap();
+        counted.0 += batches;
+        counted.1 += records;
+    }
+
+    fn failed(&self) {
+        self.0.lock().unwrap().2 += 1;
+    }
+}
+
 struct Bench {
     disk: SimDisk,
     partitions: Partitions,
@@ -105,6 +121,7 @@ impl Bench {
             offload: Arc::new(Inline),
             keys: BrokerKeys::default(),
             defaults: TopicSettings::resolve(&BTreeMap::new(), &BrokerKeys::default()).unwrap(),
+            counts: Arc::<Counted>::default(),
         };
         Partitions::new(NODE, options, stages)
     }
@@ -363,6 +380,21 @@ async fn batches_that_do_not_fit_on_the_disk_together_are_written_as_far_as_they
     assert_eq!(appended, [1, 2, 3], "there was room again");
     let stored: Vec<_> = stored(&partition).iter().map(|batch| batch.header().base_offset.get()).collect();
     assert_eq!(stored, [0, 1, 2, 3]);
+}
+
+#[tokio::test]
+async fn what_is_appended_and_what_the_disk_refuses_is_counted() {
+    let counts = Arc::<Counted>::default();
+    let mut bench = Bench::new(None, &[]).await;
+    let options = Options { counts: Arc::clone(&counts) as _, ..bench.partitions.options().clone() };
+    bench.partitions = Partitions::new(NODE, options, Arc::new(Stages(None)));
+    bench.follow().await;
+    bench.append("a").await;
+    together(&bench.partition(), vec![batch(&["b"], Some(0)), batch(&["c", "d", "e"], Some(1))]).await;
+    bench.disk.fail_at(bench.disk.operations(), std::io::ErrorKind::StorageFull);
+    let refused = bench.partition().append(batch(&["f"], None), Origin::Client).await;
+    assert!(matches!(refused, Err(AppendError::Storage(_))), "{refused:?}");
+    assert_eq!(*counts.0.lock().unwrap(), (3, 6, 1));
 }
 
 #[tokio::test(start_paused = true)]

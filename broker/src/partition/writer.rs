@@ -154,6 +154,7 @@ impl Writer {
         let appended = log.append(&batches, partition.leader_epoch()).ok()?;
         let end = appended.last_offset.next();
         partition.advance(end, |committed| log.first_unstable(committed));
+        partition.options.counts.appended(batches.len() as u64, batches.iter().map(records).sum(), appended.bytes);
         let flush_upto = must_flush(partition, end).then_some(end);
         let (log_start, stamps) = (partition.log_start(), stamps(&settings));
         let mut base_offset = appended.base_offset;
@@ -233,8 +234,11 @@ impl Writer {
             Origin::Coordinator => batch,
         };
         let log = self.log()?;
-        let appended = log.append(std::slice::from_ref(&batch), partition.leader_epoch())?;
+        let appended = log
+            .append(std::slice::from_ref(&batch), partition.leader_epoch())
+            .inspect_err(|error| partition.report_failure(error, now))?;
         let header = batch.header();
+        partition.options.counts.appended(1, records(&batch), appended.bytes);
         if header.attributes.is_control() {
             partition.gate.ended(header.producer_id, header.producer_epoch, claim.strict);
         } else if header.attributes.is_transactional() && header.producer_id.is_some() {
@@ -290,6 +294,10 @@ fn admit(partition: &Inner, candidate: &Candidate) -> Result<(), AppendError> {
 fn must_flush(partition: &Inner, end: Offset) -> bool {
     let every = partition.settings.load().flush_messages;
     every.is_some_and(|every| end.since(partition.flushed()) >= i64::try_from(every).unwrap_or(i64::MAX))
+}
+
+fn records(batch: &Batch) -> u64 {
+    u64::try_from(batch.header().records_count).unwrap_or(0)
 }
 
 fn stamps(settings: &TopicSettings) -> bool {

@@ -193,6 +193,7 @@ impl<S: Stream, V: Service> Connection<S, V> {
         if !self.output.is_empty()
             && let Poll::Ready(sent) = self.output.poll_send(&mut self.stream, cx)?
         {
+            self.service.sent(sent);
             work += usize::try_from(sent).unwrap_or(usize::MAX);
         }
         if self.ending {

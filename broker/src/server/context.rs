@@ -21,6 +21,12 @@ pub trait Metrics: Send + Sync + fmt::Debug {
 
     /// Connections have come (positive) or gone.
     fn connections(&self, _change: i64) {}
+
+    /// A connection was closed because of what it sent, or because there were too many.
+    fn refused(&self) {}
+
+    /// So many bytes of answers were sent.
+    fn sent(&self, _bytes: u64) {}
 }
 
 /// Nothing is counted.

@@ -167,6 +167,7 @@ pub async fn serve<L: Listener, V: Service>(
         };
         if let Err((key, limit)) = shared.admit(peer.ip()) {
             tracing::warn!(%peer, key, limit, "a connection too many was refused");
+            service.refused();
             continue;
         }
         tasks.spawn(connection(stream, peer, id, Arc::clone(&service), Arc::clone(&shared)));
@@ -177,10 +178,13 @@ async fn connection<S: Stream, V: Service>(stream: S, peer: SocketAddr, id: u64,
     let _open = Open { shared: Arc::clone(&shared), service: Arc::clone(&service), peer: peer.ip() };
     service.connections(1);
     let info = Arc::new(ConnectionInfo::new(id, peer));
-    match Connection::new(stream, service, shared, info).run().await {
+    match Connection::new(stream, Arc::clone(&service), shared, info).run().await {
         Closed::ByClient => tracing::debug!(id, %peer, "connection closed by the client"),
         reason @ (Closed::Idle(_) | Closed::Io(_)) => tracing::debug!(id, %peer, %reason, "connection closed"),
-        reason => tracing::info!(id, %peer, %reason, "connection closed"),
+        reason => {
+            service.refused();
+            tracing::info!(id, %peer, %reason, "connection closed");
+        }
     }
 }
 

@@ -113,4 +113,10 @@ pub trait Service: Send + Sync + 'static {
 
     /// Notes that a connection has come (+1) or gone (−1).
     fn connections(&self, _change: i64) {}
+
+    /// Notes that a connection was closed because of what it sent, or because there were too many.
+    fn refused(&self) {}
+
+    /// Notes that so many bytes were sent.
+    fn sent(&self, _bytes: u64) {}
 }

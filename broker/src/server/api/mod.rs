@@ -100,6 +100,14 @@ impl Service for KafkaApi {
     fn connections(&self, change: i64) {
         self.0.metrics.connections(change);
     }
+
+    fn refused(&self) {
+        self.0.metrics.refused();
+    }
+
+    fn sent(&self, bytes: u64) {
+        self.0.metrics.sent(bytes);
+    }
 }
 
 fn refuse(reason: String) -> Answer {

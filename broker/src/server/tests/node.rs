@@ -97,6 +97,7 @@ async fn context(dir: &std::path::Path, address: SocketAddr, keys: &[(&str, &str
         offload: offload.clone(),
         keys: keys.clone(),
         defaults: TopicSettings::resolve(&BTreeMap::new(), &keys).unwrap(),
+        counts: Arc::new(partition::NoCounts),
     };
     let partitions = Partitions::new(NODE, options, Arc::new(stages));
     let groups = GroupCoordinator::start(GroupContext {
