@@ -67,6 +67,10 @@ impl Image {
             Command::AllocateProducerIds { count } => self.allocate_producer_ids(*count),
             Command::RegisterBroker(registration) => self.register_broker(registration),
             Command::UnregisterBroker { id } => self.unregister_broker(*id),
+            Command::AdoptDirectory { directory } => {
+                Arc::make_mut(&mut self.directories).insert(*directory);
+                Ok(Response::Done)
+            }
             Command::ExpectConfig { of, configs } => self.expect_config(of, configs),
             Command::All(commands) => self.all(commands, depth),
         }
@@ -130,7 +134,7 @@ impl Image {
         Ok(Topic {
             id: wanted.id,
             name: name.clone(),
-            partitions: self.place(&wanted.placement)?.into_iter().map(fresh).collect(),
+            partitions: self.place(&wanted.placement)?,
             config: wanted.config.clone(),
             attachments: wanted.attachments.clone(),
             generation: self.index,
@@ -138,12 +142,13 @@ impl Image {
         })
     }
 
-    fn place(&self, placement: &Placement) -> Result<Vec<Vec<NodeId>>, ApplyError> {
+    fn place(&self, placement: &Placement) -> Result<Vec<Partition>, ApplyError> {
+        let new = |replicas| fresh(replicas, LeaderEpoch::new(0));
         match placement {
             Placement::Spread { partitions, factor, seed } => {
                 let count = usize::try_from(*partitions).ok().filter(|count| *count > 0);
                 let count = count.ok_or(ApplyError::PartitionsNotPositive { partitions: *partitions })?;
-                self.spread(0, count, *factor, *seed)
+                Ok(self.spread(0, count, *factor, *seed)?.into_iter().map(new).collect())
             }
             Placement::Assigned(assigned) => {
                 if assigned.is_empty() {
@@ -158,7 +163,14 @@ impl Image {
                 for replicas in assigned.values() {
                     self.check_assignment(replicas, factor)?;
                 }
-                Ok(assigned.values().cloned().collect())
+                Ok(assigned.values().cloned().map(new).collect())
+            }
+            Placement::Found { broker, leader_epochs } => {
+                self.check_assignment(&[*broker], 1)?;
+                if leader_epochs.is_empty() {
+                    return Err(ApplyError::PartitionsNotPositive { partitions: 0 });
+                }
+                Ok(leader_epochs.iter().map(|epoch| fresh(vec![*broker], *epoch)).collect())
             }
         }
     }
@@ -234,7 +246,7 @@ impl Image {
             }
         };
         let mut topic = Topic::clone(topic);
-        topic.partitions.extend(added.into_iter().map(fresh));
+        topic.partitions.extend(added.into_iter().map(|replicas| fresh(replicas, LeaderEpoch::new(0))));
         Ok(topic)
     }
 
@@ -245,6 +257,7 @@ impl Image {
 
     fn delete_topic(&mut self, id: TopicId) -> Result<DeletedTopic, ApplyError> {
         let topic = self.take_topic(id).ok_or(ApplyError::UnknownTopicId { id })?;
+        self.remember_deleted(id);
         Ok(DeletedTopic { id, name: topic.name.clone() })
     }
 
@@ -370,10 +383,12 @@ impl Image {
 }
 
 impl Placement {
+    /// How many partitions somebody asks for.
     fn partitions(&self) -> usize {
         match self {
             Self::Spread { partitions, .. } => usize::try_from(*partitions).unwrap_or(0),
             Self::Assigned(assigned) => assigned.len(),
+            Self::Found { .. } => 0,
         }
     }
 }
@@ -387,10 +402,10 @@ fn describe(topic: &Topic) -> CreatedTopic {
     }
 }
 
-fn fresh(replicas: Vec<NodeId>) -> Partition {
+fn fresh(replicas: Vec<NodeId>, leader_epoch: LeaderEpoch) -> Partition {
     Partition {
         leader: replicas.first().copied().unwrap_or(NodeId::new(-1)),
-        leader_epoch: LeaderEpoch::new(0),
+        leader_epoch,
         isr: replicas.clone(),
         replicas,
         partition_epoch: 0,

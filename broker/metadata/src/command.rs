@@ -4,9 +4,10 @@
 //! a default; a variant's name and meaning never change.
 
 use crate::{ApplyError, Attachment, BrokerRegistration, ContentHash, Plugin};
-use millrace_model::{NodeId, PartitionId, ProducerId, TopicId};
+use millrace_model::{LeaderEpoch, NodeId, PartitionId, ProducerId, TopicId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use uuid::Uuid;
 
 /// One change of the cluster's facts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +99,12 @@ pub enum Command {
         /// Its number.
         id: NodeId,
     },
+    /// A broker has proposed every topic that its data directory held before it belonged to the cluster. From here on the
+    /// cluster alone says which topics exist; until then nothing in that directory may be taken for a leftover.
+    AdoptDirectory {
+        /// The directory's id, which is the broker's incarnation.
+        directory: Uuid,
+    },
     /// Changes nothing, and is refused unless the configs are exactly these. In front of a change within [`Command::All`], so
     /// that what was checked against some configs is not applied to others.
     ExpectConfig {
@@ -157,6 +164,13 @@ pub enum Placement {
     },
     /// As written, partition by partition, the preferred leader first.
     Assigned(BTreeMap<PartitionId, Vec<NodeId>>),
+    /// As they were found on a broker's disk. What is there already is no matter of bounds.
+    Found {
+        /// The broker that has them all.
+        broker: NodeId,
+        /// Partition by partition, the epoch that its leader begins with: above any that a client may have seen.
+        leader_epochs: Vec<LeaderEpoch>,
+    },
 }
 
 /// Partitions to add to a topic.

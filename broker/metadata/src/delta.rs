@@ -1,9 +1,10 @@
 //! What is different between two images: what the rooms above react to.
 
 use crate::{Broker, Image, Plugin, Topic};
-use millrace_model::{NodeId, ProducerId};
-use std::collections::BTreeMap;
+use millrace_model::{NodeId, ProducerId, TopicId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// One thing before and after.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +78,10 @@ pub struct Delta {
     pub group_configs: Option<Arc<BTreeMap<String, BTreeMap<String, String>>>>,
     /// The first producer id that is free, where it moved.
     pub next_producer_id: Option<ProducerId>,
+    /// The deleted topics that are remembered, where they changed.
+    pub deleted: Option<Arc<VecDeque<TopicId>>>,
+    /// The directories whose content was adopted, where any came.
+    pub directories: Option<Arc<BTreeSet<Uuid>>>,
 }
 
 impl Delta {
@@ -101,6 +106,8 @@ impl Delta {
             broker_configs: (old.broker_configs != new.broker_configs).then(|| Arc::clone(&new.broker_configs)),
             group_configs: (old.group_configs != new.group_configs).then(|| Arc::clone(&new.group_configs)),
             next_producer_id: (old.next_producer_id != new.next_producer_id).then(|| new.next_producer_id()),
+            deleted: (old.deleted != new.deleted).then(|| Arc::clone(&new.deleted)),
+            directories: (old.directories != new.directories).then(|| Arc::clone(&new.directories)),
         }
     }
 
@@ -136,6 +143,12 @@ impl Delta {
         }
         if let Some(next) = self.next_producer_id {
             image.next_producer_id = next.get();
+        }
+        if let Some(deleted) = &self.deleted {
+            image.deleted = Arc::clone(deleted);
+        }
+        if let Some(directories) = &self.directories {
+            image.directories = Arc::clone(directories);
         }
         image
     }

@@ -5,8 +5,12 @@ use crate::sorted::{Order, Sorted};
 use crate::{Broker, Plugin, Topic};
 use millrace_model::{NodeId, PartitionId, ProducerId, TopicId, TopicPartition};
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use uuid::Uuid;
+
+/// How many deleted topics are remembered: those whose directories a broker may not have removed yet.
+const MAX_DELETED: usize = 10_000;
 
 /// Topics by name; '.' and '_' are the same in this order, because such names collide.
 #[derive(Debug)]
@@ -54,6 +58,8 @@ pub struct Image {
     pub(crate) broker_configs: Arc<BTreeMap<NodeId, BTreeMap<String, String>>>,
     pub(crate) group_configs: Arc<BTreeMap<String, BTreeMap<String, String>>>,
     pub(crate) next_producer_id: i64,
+    pub(crate) deleted: Arc<VecDeque<TopicId>>,
+    pub(crate) directories: Arc<BTreeSet<Uuid>>,
 }
 
 impl Image {
@@ -160,12 +166,31 @@ impl Image {
         ProducerId::new(self.next_producer_id)
     }
 
+    /// Whether this cluster deleted the topic, and not so long ago that it has forgotten.
+    pub fn was_deleted(&self, id: TopicId) -> bool {
+        self.deleted.contains(&id)
+    }
+
+    /// Whether what the directory held before it belonged to the cluster has become part of the cluster.
+    pub fn has_adopted(&self, directory: Uuid) -> bool {
+        self.directories.contains(&directory)
+    }
+
     /// Puts a topic in the place of what has its name and id.
     pub(crate) fn put_topic(&mut self, topic: Arc<Topic>) {
         self.partitions += topic.partitions.len();
         self.by_id.insert(Arc::clone(&topic));
         if let Some(old) = self.topics.insert(topic) {
             self.partitions -= old.partitions.len();
+        }
+    }
+
+    /// Remembers a topic that was deleted, and forgets the one that has been longest gone where there are too many.
+    pub(crate) fn remember_deleted(&mut self, id: TopicId) {
+        let deleted = Arc::make_mut(&mut self.deleted);
+        deleted.push_back(id);
+        if deleted.len() > MAX_DELETED {
+            deleted.pop_front();
         }
     }
 

@@ -2,14 +2,16 @@
 //!
 //! Version 1, any serde format with named fields (JSON on disk):
 //! `version`, `index`, `cluster-id`, `topics` (sorted by name), `brokers`, `plugins`,
-//! `config`, `broker-configs` and `group-configs` (left out where empty), `next-producer-id`. Fields added later have defaults, so an older snapshot stays readable; a
+//! `config`, `broker-configs` and `group-configs` (left out where empty), `next-producer-id`; `deleted` (the newest deleted
+//! topics' ids, in their order) and `directories` (those whose content was adopted), left out where empty. Fields added later have defaults, so an older snapshot stays readable; a
 //! snapshot with a higher version is refused, because it may hold facts that would be lost.
 
 use crate::{Broker, Image, Plugin, Topic};
-use millrace_model::NodeId;
+use millrace_model::{NodeId, TopicId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use uuid::Uuid;
 
 const VERSION: u32 = 1;
 
@@ -28,6 +30,10 @@ struct Written<'a> {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     group_configs: &'a BTreeMap<String, BTreeMap<String, String>>,
     next_producer_id: i64,
+    #[serde(skip_serializing_if = "VecDeque::is_empty")]
+    deleted: &'a VecDeque<TopicId>,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    directories: &'a BTreeSet<Uuid>,
 }
 
 #[derive(Deserialize)]
@@ -50,6 +56,10 @@ struct Read {
     group_configs: BTreeMap<String, BTreeMap<String, String>>,
     #[serde(default)]
     next_producer_id: i64,
+    #[serde(default)]
+    deleted: VecDeque<TopicId>,
+    #[serde(default)]
+    directories: BTreeSet<Uuid>,
 }
 
 impl Serialize for Image {
@@ -65,6 +75,8 @@ impl Serialize for Image {
             broker_configs: &self.broker_configs,
             group_configs: &self.group_configs,
             next_producer_id: self.next_producer_id,
+            deleted: &self.deleted,
+            directories: &self.directories,
         }
         .serialize(serializer)
     }
@@ -85,6 +97,8 @@ impl<'de> Deserialize<'de> for Image {
             broker_configs: Arc::new(read.broker_configs),
             group_configs: Arc::new(read.group_configs),
             next_producer_id: read.next_producer_id,
+            deleted: Arc::new(read.deleted),
+            directories: Arc::new(read.directories),
             ..Self::default()
         };
         for topic in read.topics {

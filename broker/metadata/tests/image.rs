@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 use millrace_metadata::*;
-use millrace_model::{LeaderEpoch, NodeId, PartitionId, ProducerId, TopicId};
+use millrace_model::{LeaderEpoch, NodeId, PartitionId, ProducerId, TopicId, TopicPartition};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -298,6 +298,47 @@ fn the_frozen_fixtures_stay_readable_and_are_written_the_same() {
     let frozen: serde_json::Value = serde_json::from_str(include_str!("../fixtures/image-1.json")).unwrap();
     assert_eq!(serde_json::from_value::<Image>(frozen.clone()).unwrap(), image);
     assert_eq!(serde_json::to_value(&image).unwrap(), frozen);
+}
+
+#[test]
+fn a_snapshot_from_before_deleted_topics_were_remembered_is_readable() {
+    let mut frozen: serde_json::Value = serde_json::from_str(include_str!("../fixtures/image-1.json")).unwrap();
+    let image: Image = serde_json::from_value(frozen.clone()).unwrap();
+    assert!(image.was_deleted(id(12)) && !image.was_deleted(id(10)));
+    assert!(image.has_adopted(Uuid::from_u128(1)) && !image.has_adopted(Uuid::from_u128(2)));
+    frozen.as_object_mut().unwrap().retain(|field, _| field != "deleted" && field != "directories");
+    let older: Image = serde_json::from_value(frozen).unwrap();
+    assert!(!older.was_deleted(id(12)) && !older.has_adopted(Uuid::from_u128(1)));
+}
+
+#[test]
+fn topics_that_were_found_on_a_disk_come_in_whatever_their_number_and_with_their_epochs() {
+    let found = |number, name: &str, epochs: Vec<LeaderEpoch>| NewTopic {
+        placement: Placement::Found { broker: NodeId::new(1), leader_epochs: epochs },
+        ..topic(number, name, 0)
+    };
+    let before = image(&[broker(1)]);
+    let many = vec![LeaderEpoch::new(7); MAX_PARTITIONS_PER_COMMAND + 1];
+    let (after, response) = before.apply(2, &create(vec![found(1, "many", many), found(2, "none", Vec::new())]));
+    let Ok(Response::Created(created)) = response else { panic!("{response:?}") };
+    assert!(created[0].is_ok() && created[1].is_err(), "{created:?}");
+    let (_, last) = after.partition(TopicPartition { topic: id(1), partition: PartitionId::new(10_000) }).unwrap();
+    assert_eq!((last.leader, last.leader_epoch), (NodeId::new(1), LeaderEpoch::new(7)));
+    let elsewhere = NewTopic {
+        placement: Placement::Found { broker: NodeId::new(2), leader_epochs: vec![LeaderEpoch::new(0)] },
+        ..topic(3, "elsewhere", 0)
+    };
+    assert!(after.check_create(&elsewhere).is_err(), "no such broker");
+}
+
+#[test]
+fn of_the_deleted_topics_the_newest_are_remembered() {
+    let mut image = image(&[broker(1)]);
+    for number in 1..=10_001 {
+        image = image.apply(2, &create(vec![topic(number, "again", 1)])).0;
+        image = image.apply(2, &Command::DeleteTopics { topics: vec![id(number)] }).0;
+    }
+    assert!(!image.was_deleted(id(1)) && image.was_deleted(id(2)) && image.was_deleted(id(10_001)));
 }
 
 #[test]

@@ -26,6 +26,7 @@ use crate::server::api::{Context, KafkaApi};
 use crate::server::context::Parts;
 use crate::server::net::Listener;
 use crate::server::{self, Limits};
+use adopt::Adoption;
 use facts::FollowedFacts;
 use millrace_metadata::{BrokerRegistration, Command};
 use millrace_model::{Random, TopicId};
@@ -44,7 +45,6 @@ const CLUSTER_DIR: &str = "cluster";
 
 /// Where plugins' components are kept in the data directory.
 const PLUGINS_DIR: &str = "plugins";
-const MIN_INSYNC: &str = "min.insync.replicas";
 /// What a batch's records may unfold to where a plugin looks at them.
 const UNFOLDED_BYTES: usize = 64 << 20;
 
@@ -77,7 +77,7 @@ impl Node {
     ) -> Result<Self, StartError> {
         let mut data_dir = DataDir::open(Arc::clone(&seams.disk), options.data_dir.clone())?;
         let cluster = join_cluster(&mut data_dir, options, &seams, address).await?;
-        adopt::discard(&mut data_dir, &*seams.disk, &cluster.image(), &*seams.random)?;
+        adopt::put_in_order(&mut data_dir, &cluster.image())?;
         let data_dir = Arc::new(data_dir);
 
         let metrics = Arc::new(Metrics::new());
@@ -193,36 +193,43 @@ async fn join_cluster(
 ) -> Result<ClusterHandle, StartError> {
     let incarnation = incarnation(dir, options, &*seams.random)?;
     let cluster_dir = dir.path().join(CLUSTER_DIR);
+    let known = dir.meta().and_then(|meta| meta.cluster_id.clone());
     let is_new = seams.disk.stat(&cluster_dir).is_err();
+    let cluster_id = if is_new { known.or_else(|| Some(cluster::new_cluster_id(&*seams.random))) } else { known };
+    let meta = |cluster_id| Meta {
+        cluster_id,
+        node_id: Some(options.node_id.get()),
+        directory_id: Some(encode_uuid(TopicId::new(incarnation))),
+    };
+    // Before there is a cluster: it knows the directory by its id, and a start that dies must not leave it with another one.
+    if is_new {
+        keep_meta(dir, meta(cluster_id.clone()))?;
+    }
     let registration =
         BrokerRegistration { id: options.node_id, host: address.host, port: address.port, rack: None, incarnation };
-    let cluster_options = ClusterOptions {
-        cluster_id: dir.meta().and_then(|meta| meta.cluster_id.clone()),
-        broker: Some(registration),
-        ..ClusterOptions::new(options.node_id, cluster_dir)
-    };
+    let cluster_options =
+        ClusterOptions { cluster_id, broker: Some(registration), ..ClusterOptions::new(options.node_id, cluster_dir) };
     let cluster_seams = cluster::Seams {
         disk: Arc::clone(&seams.disk),
         offload: Arc::clone(&seams.offload),
         random: Arc::clone(&seams.random),
     };
     let cluster = Cluster::start(cluster_options, cluster_seams).await?;
-    let meta = Meta {
-        cluster_id: Some(cluster.cluster_id()),
-        node_id: Some(options.node_id.get()),
-        directory_id: Some(encode_uuid(TopicId::new(incarnation))),
+    keep_meta(dir, meta(Some(cluster.cluster_id())))?;
+    let adoption = Adoption {
+        dir,
+        cluster: &cluster,
+        node: options.node_id,
+        directory: incarnation,
+        keys: &options.keys,
+        random: &*seams.random,
     };
-    if dir.meta() != Some(&meta) {
-        dir.set_meta(meta)?;
-    }
-    if is_new {
-        adopt::adopt(dir, &cluster, options.node_id).await?;
-        // As Kafka does since it knows eligible leader replicas: from here on it is a fact of the cluster, not of a node.
-        let least = options.keys.get(MIN_INSYNC).unwrap_or("1").to_owned();
-        let set = BTreeMap::from([(MIN_INSYNC.to_owned(), Some(least))]);
-        cluster.propose(Command::SetClusterConfig { set, replace: false }).await?;
-    }
+    adoption.run().await?;
     Ok(cluster)
+}
+
+fn keep_meta(dir: &mut DataDir, meta: Meta) -> Result<(), StorageError> {
+    if dir.meta() == Some(&meta) { Ok(()) } else { dir.set_meta(meta) }
 }
 
 /// The id of this data directory: a broker that claims the same number from another one is another broker.

@@ -11,15 +11,18 @@
 //! boot-id                            the boot of the machine in which all logs were last known to be whole (not Kafka's)
 //! <topic>-<partition>/               a log; `partition.metadata` in it names the topic's id
 //! <topic>-<partition>.<id>-delete/   a log on its way out
+//! <topic>-<partition>.<id>-stray/    a log of a topic that the cluster does not know; nothing looks at it, nothing removes it
 //! ```
 //!
 //! Invariant: `boot-id` names a boot only once every log was opened in it ([`DataDir::mark_recovered`]). So a process that dies
 //! while it recovers from a power loss leaves the old one, and the next start recovers again.
 
+use crate::epochs::Epochs;
 use crate::io::{Disk, Lock, Open};
+use crate::log::EPOCHS_FILE;
 use crate::segment::{FileCache, lock};
 use crate::{DeletedDir, OpenContext, StorageError};
-use millrace_model::{Offset, PartitionId, TopicId};
+use millrace_model::{LeaderEpoch, Offset, PartitionId, TopicId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::io::{self, IoSlice};
@@ -31,6 +34,9 @@ const CLEAN: &str = ".kafka_cleanshutdown";
 const META: &str = "meta.properties";
 const BOOT: &str = "boot-id";
 const PARTITION_META: &str = "partition.metadata";
+const DELETED: &str = "-delete";
+const STRAY: &str = "-stray";
+const MAX_FILE_NAME: usize = 255;
 const SMALL_FILE: u64 = 1 << 20;
 /// A million partitions with names of the greatest length.
 const CHECKPOINT_LIMIT: u64 = 300 << 20;
@@ -202,7 +208,7 @@ impl DataDir {
     /// As the disk says.
     pub fn deleted(&self) -> Result<Vec<DeletedDir>, StorageError> {
         let names = self.disk.list(&self.path).map_err(StorageError::io("list", &self.path))?;
-        let going = names.into_iter().filter(|name| name.ends_with("-delete"));
+        let going = names.into_iter().filter(|name| name.ends_with(DELETED));
         Ok(going.map(|name| DeletedDir::new(Arc::clone(&self.disk), self.path.join(name))).collect())
     }
 
@@ -211,8 +217,8 @@ impl DataDir {
         self.path.join(format!("{topic}-{partition}"))
     }
 
-    /// Makes a partition's directory and says how to open the log in it. What is there already stays, unless it is another
-    /// topic's.
+    /// Makes a partition's directory and says how to open the log in it. What is there already stays as it is; what does not
+    /// say that it is this topic's is moved aside.
     ///
     /// # Errors
     /// As the disk says.
@@ -223,22 +229,92 @@ impl DataDir {
         id: TopicId,
     ) -> Result<(PathBuf, OpenContext), StorageError> {
         let path = self.partition_path(topic, partition);
-        let meta = path.join(PARTITION_META);
         let mut fresh = self.create_dir(&path)?;
-        if !fresh
-            && let Some(text) = read_text(&*self.disk, &meta, SMALL_FILE)?
-            && parse_partition_meta(&text).is_some_and(|other| other != id)
-        {
-            let aside = set_aside(&*self.disk, &path, topic, partition)?;
-            tracing::warn!(directory = %path.display(), aside = %aside.display(), "another topic of this name was here");
-            fresh = self.create_dir(&path)?;
+        let mut named = false;
+        if !fresh {
+            named = match self.named(&path)? {
+                Some(other) if other == id => true,
+                // What has an id is some other topic's, and what has none but files is nobody knows whose.
+                Some(_) => return self.make_room(&path, topic, partition, id),
+                None if self.is_bare(&path)? => false,
+                None => return self.make_room(&path, topic, partition, id),
+            };
+            fresh = !named;
         }
-        let text = format!("version: 0\ntopic_id: {}\n", encode_uuid(id));
-        self.disk
-            .open(&meta, Open::Truncate)
-            .and_then(|file| file.write_all_at(0, &mut [IoSlice::new(text.as_bytes())]))
-            .map_err(StorageError::io("write", meta))?;
+        if !named {
+            let text = partition_meta(id);
+            let meta = path.join(PARTITION_META);
+            self.disk
+                .open(&meta, Open::Truncate)
+                .and_then(|file| file.write_all_at(0, &mut [IoSlice::new(text.as_bytes())]))
+                .map_err(StorageError::io("write", meta))?;
+        }
         Ok((path, OpenContext { fresh, ..self.context(topic, partition) }))
+    }
+
+    /// Moves what is in a new partition's way aside and makes the directory.
+    fn make_room(
+        &self,
+        path: &Path,
+        topic: &str,
+        partition: PartitionId,
+        id: TopicId,
+    ) -> Result<(PathBuf, OpenContext), StorageError> {
+        let aside = set_aside(&*self.disk, path, STRAY)?;
+        tracing::warn!(directory = %path.display(), aside = %aside.display(), "the directory of another topic was in the way");
+        self.create_partition(topic, partition, id)
+    }
+
+    fn named(&self, path: &Path) -> Result<Option<TopicId>, StorageError> {
+        let text = read_text(&*self.disk, &path.join(PARTITION_META), SMALL_FILE)?;
+        Ok(text.as_deref().and_then(parse_partition_meta))
+    }
+
+    /// Whether there is nothing in the directory that somebody could miss.
+    fn is_bare(&self, path: &Path) -> Result<bool, StorageError> {
+        let names = self.disk.list(path).map_err(StorageError::io("list", path))?;
+        Ok(names.iter().all(|name| name == PARTITION_META))
+    }
+
+    /// Writes the topic's id into a directory that lost it, or never had it. Survives a power loss.
+    ///
+    /// # Errors
+    /// As the disk says.
+    pub fn name(&self, dir: &PartitionDir, id: TopicId) -> Result<(), StorageError> {
+        let path = dir.path.join(PARTITION_META);
+        self.disk.replace_synced(&path, partition_meta(id).as_bytes()).map_err(StorageError::io("write", path))
+    }
+
+    /// Gives a directory that belongs to no topic of the cluster another name, under which nothing looks at it: `-stray`,
+    /// as Kafka does. Returns that name.
+    ///
+    /// # Errors
+    /// As the disk says.
+    pub fn set_astray(&self, dir: &PartitionDir) -> Result<PathBuf, StorageError> {
+        set_aside(&*self.disk, &dir.path, STRAY)
+    }
+
+    /// Gives the directory of a deleted topic the name under which [`DataDir::deleted`] finds it.
+    ///
+    /// # Errors
+    /// As the disk says.
+    pub fn set_deleted(&self, dir: &PartitionDir) -> Result<PathBuf, StorageError> {
+        set_aside(&*self.disk, &dir.path, DELETED)
+    }
+
+    /// The newest leader epoch that the partition's log knows of; `None` where nothing is written down.
+    ///
+    /// # Errors
+    /// As the disk says.
+    pub fn last_epoch(&self, dir: &PartitionDir) -> Result<Option<LeaderEpoch>, StorageError> {
+        let text = read_text(&*self.disk, &dir.path.join(EPOCHS_FILE), CHECKPOINT_LIMIT)?;
+        let epochs = text.as_deref().and_then(Epochs::from_text);
+        Ok(epochs.map(|epochs| epochs.latest()).filter(|epoch| *epoch >= LeaderEpoch::new(0)))
+    }
+
+    /// Whether no broker of ours has served from the directory yet: what stands in it is Kafka's, or nobody's.
+    pub const fn is_foreign(&self) -> bool {
+        self.foreign
     }
 
     /// `false` where it is there already.
@@ -398,9 +474,14 @@ impl Meta {
     }
 }
 
-/// Gives a partition's directory the name of one that was deleted.
-fn set_aside(disk: &dyn Disk, path: &Path, topic: &str, partition: PartitionId) -> Result<PathBuf, StorageError> {
-    let mut names = (0_u64..).map(|unique| path.with_file_name(format!("{topic}-{partition}.{unique:032x}-delete")));
+/// Gives a partition's directory a name that is not a partition's, in Kafka's form: `<topic>-<partition>.<unique><suffix>`.
+fn set_aside(disk: &dyn Disk, path: &Path, suffix: &str) -> Result<PathBuf, StorageError> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut names = (0_u64..).map(|unique| {
+        let suffix = format!(".{unique:032x}{suffix}");
+        let kept: String = name.chars().take(MAX_FILE_NAME.saturating_sub(suffix.len())).collect();
+        path.with_file_name(format!("{kept}{suffix}"))
+    });
     // There are more numbers than directories.
     let aside = names.find(|name| disk.stat(name).is_err()).unwrap_or_default();
     disk.rename(path, &aside).map_err(StorageError::io("rename", path))?;
@@ -426,6 +507,10 @@ fn read_checkpoint(disk: &dyn Disk, dir: &Path, checkpoint: Checkpoint) -> Resul
 }
 
 fn parse_checkpoint(text: &str) -> Option<Offsets> {
+    // Kafka makes the cleaner's when it starts and writes it when it has cleaned.
+    if text.is_empty() {
+        return Some(Offsets::new());
+    }
     if !text.ends_with('\n') {
         return None;
     }
@@ -441,6 +526,10 @@ fn parse_checkpoint(text: &str) -> Option<Offsets> {
         offsets.insert(key, Offset::new(fields.next()?.parse().ok().filter(|offset| *offset >= 0)?));
     }
     (offsets.len() == count).then_some(offsets)
+}
+
+fn partition_meta(id: TopicId) -> String {
+    format!("version: 0\ntopic_id: {}\n", encode_uuid(id))
 }
 
 fn parse_partition_meta(text: &str) -> Option<TopicId> {
@@ -592,13 +681,61 @@ mod tests {
         let (path, context) = dir.create_partition("t", P0, new).unwrap();
         assert!(context.fresh);
         assert_eq!(disk.list(&path).unwrap(), [PARTITION_META]);
-        assert_eq!(dir.deleted().unwrap().len(), 1, "it waits for its removal");
+        assert!(dir.deleted().unwrap().is_empty(), "nothing says that anybody deleted it");
+        let aside = Path::new("/data/t-0.00000000000000000000000000000000-stray");
+        assert_eq!(disk.list(aside).unwrap(), ["00000000000000000000.log", PARTITION_META]);
+        // Without an id but with files it may be anybody's; without files it is what a crash left of a new one.
+        disk.remove_file(&path.join(PARTITION_META)).unwrap();
+        assert!(dir.create_partition("t", P0, new).unwrap().1.fresh);
+        disk.remove_file(&path.join(PARTITION_META)).unwrap();
+        disk.open(&path.join("00000000000000000000.log"), Open::Create).unwrap();
+        assert!(dir.create_partition("t", P0, new).unwrap().1.fresh);
+        assert_eq!(disk.list(&path).unwrap(), [PARTITION_META]);
+        assert_eq!(disk.list(Path::new("/data")).unwrap().iter().filter(|name| name.ends_with(STRAY)).count(), 2);
+    }
+
+    #[test]
+    fn a_directory_that_says_whose_it_is_stays_as_it_is() {
+        let disk = SimDisk::new(0);
+        let dir = open(&disk);
+        let id = decode_uuid("dGVzdC1pZC0xMjM0NTY3OA").unwrap();
+        // Without the newline at the end, as Kafka writes it.
+        let text = b"version: 0\ntopic_id: dGVzdC1pZC0xMjM0NTY3OA";
+        let meta = Path::new("/data/t-0").join(PARTITION_META);
+        disk.create_dir(Path::new("/data/t-0")).unwrap();
+        disk.replace(&meta, text).unwrap();
+        disk.replace(Path::new("/data/t-0/leader-epoch-checkpoint"), b"0\n2\n0 0\n7 15\n").unwrap();
+        let before = disk.operations();
+        assert!(!dir.create_partition("t", P0, id).unwrap().1.fresh);
+        assert_eq!(disk.operations(), before + 1, "only the attempt to create the directory");
+        assert_eq!(disk.read(&meta, 100).unwrap(), text);
+        let there = dir.partitions().unwrap().remove(0);
+        assert_eq!(dir.last_epoch(&there).unwrap(), Some(LeaderEpoch::new(7)));
+    }
+
+    #[test]
+    fn the_longest_name_can_be_set_aside() {
+        let disk = SimDisk::new(0);
+        let dir = open(&disk);
+        let id = decode_uuid("dGVzdC1pZC0xMjM0NTY3OA").unwrap();
+        for count in 1..3 {
+            dir.create_partition(&"x".repeat(249), P0, id).unwrap();
+            let aside = dir.set_astray(&dir.partitions().unwrap().remove(0)).unwrap();
+            let name = aside.file_name().unwrap().to_str().unwrap();
+            assert!(name.len() == MAX_FILE_NAME && name.ends_with(STRAY), "{name}");
+            assert!(dir.partitions().unwrap().is_empty());
+            assert_eq!(
+                disk.list(Path::new("/data")).unwrap().iter().filter(|name| name.ends_with(STRAY)).count(),
+                count
+            );
+        }
     }
 
     #[test]
     fn broken_checkpoints_are_no_checkpoints() {
         assert_eq!(parse_checkpoint("0\n1\nt 0 5\n").unwrap().len(), 1);
-        for broken in ["", "0\n1\nt 0 5", "1\n0\n", "0\n2\nt 0 5\n", "0\n1\nt 0 -5\n", "0\n1\nt 0\n", "0\nx\n"] {
+        assert_eq!(parse_checkpoint(""), Some(Offsets::new()), "as Kafka makes it");
+        for broken in ["0\n1\nt 0 5", "1\n0\n", "0\n2\nt 0 5\n", "0\n1\nt 0 -5\n", "0\n1\nt 0\n", "0\nx\n"] {
             assert_eq!(parse_checkpoint(broken), None, "{broken:?}");
         }
     }

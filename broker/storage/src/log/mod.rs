@@ -15,6 +15,7 @@ mod maintain;
 mod open;
 mod swap;
 
+pub(crate) use flush::EPOCHS_FILE;
 pub use flush::FlushTask;
 pub use maintain::{DeletedDir, Retained};
 pub use open::{OpenContext, Recovered};
