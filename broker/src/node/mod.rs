@@ -218,6 +218,7 @@ async fn join_cluster(
     keep_meta(dir, meta(Some(cluster.cluster_id())))?;
     let adoption = Adoption {
         dir,
+        disk: &*seams.disk,
         cluster: &cluster,
         node: options.node_id,
         directory: incarnation,

@@ -2,7 +2,8 @@
 //!
 //! A data directory that is new to the cluster may hold what Kafka wrote, or what is left where the cluster's own facts were
 //! lost: every topic in it is adopted, under the id in its `partition.metadata`. From then on the cluster alone says which
-//! topics exist.
+//! topics exist. Configs, leader epochs and producer ids are those of Kafka's metadata log, where that stands in the directory too
+//! and no broker of ours has served from it yet: later the log would be out of date.
 //!
 //! Invariants:
 //! - A directory is adopted when the cluster's log says so ([`Command::AdoptDirectory`]), which is proposed after everything
@@ -11,27 +12,37 @@
 //!   (`-stray`), with a warning, and stays.
 //! - A topic whose configs are not known is adopted with configs by which nothing is ever removed.
 
+mod configs;
+mod kafka;
+mod kraft;
 mod survey;
+#[cfg(test)]
+mod tests;
 
 use super::error::StartError;
 use crate::cluster::ClusterHandle;
 use crate::config::kafka_keys::BrokerKeys;
-use millrace_metadata::{Command, Image, MAX_PARTITIONS_PER_COMMAND, NewTopic, Placement, Response, is_internal_topic};
+use kafka::KafkaFacts;
+use millrace_metadata::{Command, Image, MAX_PARTITIONS_PER_COMMAND, NewTopic, Placement, Response};
 use millrace_model::{NodeId, Random};
 use millrace_storage::StorageError;
 use millrace_storage::data_dir::{DataDir, PartitionDir};
-use std::collections::BTreeMap;
+use millrace_storage::io::Disk;
 use survey::Found;
 use uuid::Uuid;
 
 /// What Kafka's controller keeps its own facts in; they are not ours.
 const KAFKA_METADATA: &str = "__cluster_metadata";
-const MIN_INSYNC: &str = "min.insync.replicas";
+/// Its directory.
+const KAFKA_METADATA_DIR: &str = "__cluster_metadata-0";
+/// What decides how long a broker keeps records of topics that do not say.
+const RETENTION: [&str; 3] = ["log.retention.ms", "log.retention.minutes", "log.retention.hours"];
 
 /// The taking over of one data directory.
 #[derive(Debug)]
 pub(super) struct Adoption<'a> {
     pub(super) dir: &'a DataDir,
+    pub(super) disk: &'a dyn Disk,
     pub(super) cluster: &'a ClusterHandle,
     pub(super) node: NodeId,
     /// The directory's id.
@@ -47,38 +58,82 @@ impl Adoption<'_> {
         if image.has_adopted(self.directory) {
             return Ok(());
         }
-        let found = survey::topics(self.dir)?;
+        let facts = self.facts();
+        let mut found = survey::topics(self.dir, facts.as_ref())?;
+        found.retain(|found| image.topic_by_id(found.id).is_none() && !image.was_deleted(found.id));
         if !found.is_empty() {
             tracing::info!(topics = found.len(), "adopting the topics that are in the data directory");
-            self.skip_producer_ids(&image).await?;
+            let known = facts.as_ref().filter(|_| found.iter().all(|found| found.known));
+            self.skip_producer_ids(&image, known).await?;
+            self.warn_of_retention(&found, facts.as_ref());
         }
-        let left =
-            found.into_iter().filter(|found| image.topic_by_id(found.id).is_none() && !image.was_deleted(found.id));
         let mut chunk = Vec::new();
         let mut partitions = 0;
-        for found in left {
+        for found in found {
             partitions += found.leader_epochs.len();
             if partitions > MAX_PARTITIONS_PER_COMMAND && !chunk.is_empty() {
                 self.create(std::mem::take(&mut chunk)).await?;
                 partitions = found.leader_epochs.len();
             }
-            chunk.push(self.topic(found));
+            chunk.push(self.topic(found, facts.as_ref()));
         }
         if !chunk.is_empty() {
             self.create(chunk).await?;
         }
-        self.conclude().await
+        self.conclude(&facts.unwrap_or_default()).await
     }
 
-    fn topic(&self, found: Found) -> NewTopic {
-        tracing::warn!(
-            topic = %found.name,
-            "the topic's configs are not known; nothing of it is removed until they are set (retention.ms, retention.bytes)",
-        );
+    /// What Kafka's metadata log says, where it is there, whole and not out of date.
+    fn facts(&self) -> Option<KafkaFacts> {
+        let path = self.dir.path().join(KAFKA_METADATA_DIR);
+        let facts = match KafkaFacts::read(self.disk, &path) {
+            Ok(facts) => facts?,
+            Err(reason) => {
+                tracing::warn!(directory = %path.display(), reason, "Kafka's metadata log cannot be read");
+                return None;
+            }
+        };
+        if !self.dir.is_foreign() {
+            tracing::warn!(
+                "the cluster's own facts were lost, and Kafka's metadata log is from before them; it does not count"
+            );
+            return None;
+        }
+        for (what, records) in &facts.left {
+            tracing::warn!(what, records, "Kafka's metadata log holds what is not adopted");
+        }
+        Some(facts)
+    }
+
+    /// How long Kafka kept records of topics that do not say is in no file of the data directory.
+    fn warn_of_retention(&self, found: &[Found], facts: Option<&KafkaFacts>) {
+        let (Some(facts), false) = (facts, RETENTION.iter().any(|key| self.keys.get(key).is_some())) else { return };
+        let follows = |found: &&Found| found.known && configs::follows_the_broker(&found.name, facts);
+        let topics = found.iter().filter(follows).count();
+        if topics > 0 {
+            tracing::warn!(
+                topics,
+                "topics without a retention.ms of their own now keep records for this broker's log.retention.ms; \
+                 what Kafka's server.properties said does not count",
+            );
+        }
+    }
+
+    fn topic(&self, found: Found, facts: Option<&KafkaFacts>) -> NewTopic {
+        let config = match facts {
+            Some(facts) if found.known => configs::of_topic(&found.name, facts, self.keys),
+            _ => {
+                tracing::warn!(
+                    topic = %found.name,
+                    "the topic's configs are not known; it keeps all records until its retention.ms is set",
+                );
+                configs::without_removal(&found.name)
+            }
+        };
         NewTopic {
             id: found.id,
-            config: without_removal(&found.name),
             name: found.name,
+            config,
             placement: Placement::Found { broker: self.node, leader_epochs: found.leader_epochs },
             attachments: Vec::new(),
         }
@@ -98,37 +153,30 @@ impl Adoption<'_> {
 
     /// Nobody must be given a producer id that the logs know: the first batches of the new producer would be taken for
     /// ones that the old one sent, and be thrown away.
-    async fn skip_producer_ids(&self, image: &Image) -> Result<(), StartError> {
-        // Which ids were given out is not known; a broker gives out a thousand at a time, far fewer than this in its life.
+    async fn skip_producer_ids(&self, image: &Image, facts: Option<&KafkaFacts>) -> Result<(), StartError> {
+        // Where it is not known which were given out: a broker gives out a thousand at a time, far fewer than this in its life.
         const FAR: u32 = 1 << 31;
-        if image.next_producer_id().get() < i64::from(FAR) {
+        let next = image.next_producer_id().get();
+        let mut missing = match facts {
+            Some(facts) => facts.next_producer_id.saturating_sub(next),
+            None if next >= i64::from(FAR) => 0,
             // Not always the same number: the directory may have been adopted before.
-            let count = FAR | u32::try_from(self.random.u64() >> 33).unwrap_or(0);
+            None => i64::from(FAR) | i64::try_from(self.random.u64() >> 33).unwrap_or(0),
+        };
+        while missing > 0 {
+            let count = u32::try_from(missing).unwrap_or(u32::MAX);
             self.cluster.propose(Command::AllocateProducerIds { count }).await?;
+            missing -= i64::from(count);
         }
         Ok(())
     }
 
-    async fn conclude(&self) -> Result<(), StartError> {
-        let mut commands = Vec::new();
-        // As Kafka does since it knows eligible leader replicas: from here on it is a fact of the cluster, not of a node.
-        if !self.cluster.image().cluster_config().contains_key(MIN_INSYNC) {
-            let least = self.keys.get(MIN_INSYNC).unwrap_or("1").to_owned();
-            let set = BTreeMap::from([(MIN_INSYNC.to_owned(), Some(least))]);
-            commands.push(Command::SetClusterConfig { set, replace: false });
-        }
+    async fn conclude(&self, facts: &KafkaFacts) -> Result<(), StartError> {
+        let image = self.cluster.image();
+        let mut commands = configs::of_the_rest(facts, self.node, self.keys, image.cluster_config());
         commands.push(Command::AdoptDirectory { directory: self.directory });
         self.cluster.propose(Command::All(commands)).await?;
         Ok(())
-    }
-}
-
-/// Configs by which nothing that is stored goes away: but of what belongs to the broker itself only the newest value counts.
-fn without_removal(topic: &str) -> BTreeMap<String, String> {
-    let set = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-    match is_internal_topic(topic) {
-        true => [set("cleanup.policy", "compact")].into(),
-        false => [set("cleanup.policy", "delete"), set("retention.bytes", "-1"), set("retention.ms", "-1")].into(),
     }
 }
 
