@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::ProduceRequest;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use millrace_tests::broker::{Broker, Kind, Options};
+use millrace_tests::broker::{Broker, Options, skipped_on_kafka};
 use millrace_tests::client::{Commands as _, Library};
 use millrace_tests::session;
 use tempfile::TempDir;
@@ -47,7 +47,7 @@ fn attached(policy: &str) -> String {
 
 /// A broker with the guest on a topic for each policy, a topic with an honest plugin and one without any.
 fn start() -> Option<(Broker, TempDir)> {
-    if Kind::from_environment() == Kind::Kafka {
+    if skipped_on_kafka("it has no plugins") {
         return None;
     }
     let topics = tempfile::tempdir().expect("a temporary directory");

@@ -4,6 +4,7 @@
 //! `MILLRACE_KEEP=1` its directory stays.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -32,6 +33,15 @@ impl Kind {
             Err(_) => Self::Millrace,
         }
     }
+}
+
+/// Whether a test that asks what only Millrace has is skipped, because Kafka is judged: says so, past libtest's capture.
+pub fn skipped_on_kafka(why: &str) -> bool {
+    let skipped = Kind::from_environment() == Kind::Kafka;
+    if skipped {
+        drop(writeln!(std::io::stderr(), "\n*** SKIPPED on Kafka: {why}\n"));
+    }
+    skipped
 }
 
 /// What a broker is started with.
