@@ -13,6 +13,7 @@
 )]
 
 mod admin;
+mod adoption;
 mod compaction;
 mod connect;
 mod console;

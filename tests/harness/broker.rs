@@ -147,6 +147,15 @@ impl Broker {
         command
     }
 
+    /// Makes the directory of a Kafka that was stopped Millrace's, under the same port. It is not started.
+    pub fn hand_over(&mut self, config: &[(&str, &str)]) {
+        assert!(self.process.is_none(), "Kafka runs in the directory");
+        let config = config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        self.options = Options { config, ..Options::default() };
+        self.properties = node_toml(self.home(), &self.options.config);
+        self.kind = Kind::Millrace;
+    }
+
     /// Starts the process again and waits until it answers. Returns how long that took.
     pub fn restart(&mut self) -> Duration {
         let began = Instant::now();

@@ -13,6 +13,11 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+/// What Kafka's controller keeps its own facts in; they are not ours.
+pub(super) const KAFKA_METADATA: &str = "__cluster_metadata";
+/// Its directory.
+pub(super) const KAFKA_METADATA_DIR: &str = "__cluster_metadata-0";
+
 /// Kafka's own limit for a batch of metadata is 8 MiB.
 const MAX_BATCH: usize = 64 << 20;
 

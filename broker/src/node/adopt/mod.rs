@@ -22,7 +22,7 @@ mod tests;
 use super::error::StartError;
 use crate::cluster::ClusterHandle;
 use crate::config::kafka_keys::BrokerKeys;
-use kafka::KafkaFacts;
+use kafka::{KAFKA_METADATA, KAFKA_METADATA_DIR, KafkaFacts};
 use millrace_metadata::{Command, Image, MAX_PARTITIONS_PER_COMMAND, NewTopic, Placement, Response};
 use millrace_model::{NodeId, Random};
 use millrace_storage::StorageError;
@@ -31,10 +31,6 @@ use millrace_storage::io::Disk;
 use survey::Found;
 use uuid::Uuid;
 
-/// What Kafka's controller keeps its own facts in; they are not ours.
-const KAFKA_METADATA: &str = "__cluster_metadata";
-/// Its directory.
-const KAFKA_METADATA_DIR: &str = "__cluster_metadata-0";
 /// What decides how long a broker keeps records of topics that do not say.
 const RETENTION: [&str; 3] = ["log.retention.ms", "log.retention.minutes", "log.retention.hours"];
 
@@ -67,18 +63,9 @@ impl Adoption<'_> {
             self.skip_producer_ids(&image, known).await?;
             self.warn_of_retention(&found, facts.as_ref());
         }
-        let mut chunk = Vec::new();
-        let mut partitions = 0;
-        for found in found {
-            partitions += found.leader_epochs.len();
-            if partitions > MAX_PARTITIONS_PER_COMMAND && !chunk.is_empty() {
-                self.create(std::mem::take(&mut chunk)).await?;
-                partitions = found.leader_epochs.len();
-            }
-            chunk.push(self.topic(found, facts.as_ref()));
-        }
-        if !chunk.is_empty() {
-            self.create(chunk).await?;
+        for chunk in in_chunks(found) {
+            let topics = chunk.into_iter().map(|found| self.topic(found, facts.as_ref())).collect();
+            self.create(topics).await?;
         }
         self.conclude(&facts.unwrap_or_default()).await
     }
@@ -178,6 +165,24 @@ impl Adoption<'_> {
         self.cluster.propose(Command::All(commands)).await?;
         Ok(())
     }
+}
+
+/// As many topics together as one command may create partitions, or one that has more by itself: entries of the cluster's log
+/// stay small.
+fn in_chunks(found: Vec<Found>) -> Vec<Vec<Found>> {
+    let mut chunks: Vec<Vec<Found>> = Vec::new();
+    let mut partitions = 0_usize;
+    for topic in found {
+        partitions = partitions.saturating_add(topic.leader_epochs.len());
+        match chunks.last_mut().filter(|_| partitions <= MAX_PARTITIONS_PER_COMMAND) {
+            Some(chunk) => chunk.push(topic),
+            None => {
+                partitions = topic.leader_epochs.len();
+                chunks.push(vec![topic]);
+            }
+        }
+    }
+    chunks
 }
 
 /// Brings the partitions' directories in line with the image, once all that was found is adopted: what this cluster deleted

@@ -1,7 +1,6 @@
 //! What stands in a data directory: its topics, as far as their partitions' directories and Kafka's facts tell.
 
-use super::KAFKA_METADATA;
-use super::kafka::{KafkaFacts, KafkaTopic};
+use super::kafka::{KAFKA_METADATA, KafkaFacts, KafkaTopic};
 use millrace_metadata::MAX_PARTITIONS_PER_COMMAND;
 use millrace_model::{LeaderEpoch, TopicId};
 use millrace_storage::StorageError;

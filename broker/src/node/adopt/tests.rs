@@ -1,8 +1,9 @@
 //! Directories as Kafka leaves them on a simulated disk: whatever happens, every record stays and every topic comes.
 
-use super::kafka::KafkaFacts;
+use super::kafka::{KAFKA_METADATA_DIR, KafkaFacts};
 use super::kraft::{BROKER, TOPIC};
-use super::{KAFKA_METADATA_DIR, put_in_order};
+use super::survey::Found;
+use super::{in_chunks, put_in_order};
 use crate::config::{HostPort, NodeOptions, Overrides};
 use crate::node::error::StartError;
 use crate::node::{Seams, join_cluster};
@@ -189,9 +190,7 @@ fn start(disk: &SimDisk, commands: Vec<Command>) -> Result<Started, StartError> 
         let cluster = join_cluster(&mut dir, &options, &seams, address).await?;
         put_in_order(&mut dir, &cluster.image())?;
         let mut ends = BTreeMap::new();
-        // The simulated disk takes its time with a thousand directories.
-        let few = cluster.image().partition_count() < 1000;
-        for topic in cluster.image().topics().filter(|_| few) {
+        for topic in cluster.image().topics() {
             for (partition, _) in topic.numbered() {
                 let (path, context) = dir.create_partition(&topic.name, partition, topic.id)?;
                 let clock = Arc::<SystemClock>::default();
@@ -324,23 +323,31 @@ fn topics_come_back_without_rules_that_delete_where_the_clusters_facts_are_lost(
 
 #[test]
 fn more_partitions_than_one_command_may_create_are_adopted() {
-    let disk = kafka(0, &[], &[]);
-    for (topic, number, partitions) in [("many", 1, 6_000), ("more", 2, 4_050)] {
-        for partition in 0..partitions {
-            let path = Path::new(DATA).join(format!("{topic}-{partition}"));
-            disk.create_dir(&path).unwrap();
-            let text = format!("version: 0\ntopic_id: {}", encode_uuid(id(number)));
-            disk.replace(&path.join("partition.metadata"), text.as_bytes()).unwrap();
-        }
-    }
+    let found = |partitions: usize| Found {
+        name: String::new(),
+        id: id(1),
+        leader_epochs: vec![LeaderEpoch::new(0); partitions],
+        known: false,
+    };
+    let chunks = in_chunks([6_000, 4_000, 1, 9_999, 1, 20_000, 1, 1].map(found).into());
+    let sizes: Vec<Vec<_>> = chunks.iter().map(|it| it.iter().map(|it| it.leader_epochs.len()).collect()).collect();
+    assert_eq!(sizes, [vec![6_000, 4_000], vec![1, 9_999], vec![1], vec![20_000], vec![1, 1]]);
+    assert!(in_chunks(Vec::new()).is_empty());
+}
+
+#[test]
+fn partitions_that_are_missing_come_back_empty_but_not_a_billion_of_them() {
+    let disk = kafka(0, &TOPICS[..2], &[]);
+    disk.remove_dir_all(&Path::new(DATA).join("orders-0")).unwrap();
     // A number as only somebody who means harm comes up with.
     write(
         &disk,
         "huge-2147483647/partition.metadata",
         format!("version: 0\ntopic_id: {}", encode_uuid(id(3))).as_bytes(),
     );
-    let (image, _) = start(&disk, Vec::new()).unwrap();
-    assert_eq!((image.topic_count(), image.partition_count()), (2, 10_050));
+    let (image, ends) = start(&disk, Vec::new()).unwrap();
+    assert_eq!((image.topic_count(), image.partition_count()), (2, 3));
+    assert_eq!((ends["orders-0"], ends["orders-1"]), (0, RECORDS));
     assert_eq!(named(&disk, "-stray").len(), 1);
 }
 
