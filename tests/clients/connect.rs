@@ -4,6 +4,13 @@
 //! exactly-once sources, whose offsets are part of their transactions. Worker and broker are killed; none of the lines is
 //! lost, and the topic has each once. A short run is part of the tests; `.ci/campaign connect` kills more often.
 //! `MILLRACE_SEED` replays the moments of the kills (not the scheduling of the processes).
+//!
+//! Once in some thousands of transactions Kafka's own producer (4.3.1) sends EndTxn before the last records that were
+//! handed to it: its sender looks for unsent batches, and only then, in another lock, for the request that is next; a
+//! commit that comes in between finds the earlier look still counted. Where nothing was written by then, the answer is
+//! INVALID_TXN_STATE, on Apache Kafka as here, and the connector's task is dead until somebody restarts it: so does this
+//! test. Where the lines were, but not yet their offset, they are committed without it, and come again if the worker is
+//! killed just then. The transaction log shows that, so a line may be there twice only as often as it does.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -17,7 +24,7 @@ use millrace_tests::application::Application;
 use millrace_tests::broker::{Broker, Options};
 use millrace_tests::client::{Client, Commands as _, Library, seen};
 use millrace_tests::seed::Seed;
-use millrace_tests::{ports, rest, session, tools};
+use millrace_tests::{ports, rest, segments, session, tools};
 use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -71,9 +78,13 @@ impl Files {
 
     /// Waits until the last line has arrived; then all must have, in order, though some may have come twice: the sink is
     /// a file, which no transaction holds.
-    fn settle(&self, worker: &mut Application) -> usize {
+    /// What has to be done meanwhile, `help` does.
+    fn settle(&self, worker: &mut Application, help: impl Fn()) -> usize {
         let last = line(self.lines - 1);
-        worker.wait("the last line arrives", PATIENCE, || (self.arrived().last() == Some(&last)).then_some(()));
+        worker.wait("the last line arrives", PATIENCE, || {
+            help();
+            (self.arrived().last() == Some(&last)).then_some(())
+        });
         let mut met = BTreeSet::new();
         let arrived = self.arrived();
         let first: Vec<&String> = arrived.iter().filter(|line| met.insert(line.as_str())).collect();
@@ -145,11 +156,11 @@ fn a_connect_worker_alone_goes_on_where_it_stopped() {
     files.append(100);
     let Some(command) = alone(&broker, &files) else { return };
     let mut worker = Application::start("the Connect worker", dir.path(), command);
-    assert_eq!(files.settle(&mut worker), 100);
+    assert_eq!(files.settle(&mut worker, || {}), 100);
     worker.stop();
     files.append(100);
     worker.restart();
-    assert_eq!(files.settle(&mut worker), 200, "after a stop nothing comes twice");
+    assert_eq!(files.settle(&mut worker, || {}), 200, "after a stop nothing comes twice");
     worker.stop();
 }
 
@@ -199,6 +210,29 @@ fn runs(worker: &mut Application, port: u16, name: &str) {
     });
 }
 
+/// Restarts a connector's task if it is dead, as an operator would.
+fn restart_failed(port: u16, name: &str) {
+    let status = rest::call(port, "GET", &format!("/connectors/{name}/status"), None);
+    let Some((200, answer)) = status else { return };
+    let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
+    if answer["tasks"][0]["state"] == "FAILED" {
+        eprintln!("connect: the task is dead: {}", answer["tasks"][0]["trace"]);
+        rest::call(port, "POST", &format!("/connectors/{name}/restart?includeTasks=true&onlyFailed=true"), None);
+    }
+}
+
+/// How many transactions of the source were committed with lines and without their offset.
+fn torn(broker: &Broker) -> usize {
+    const PREPARE_COMMIT: u64 = 2;
+    let said = segments::transaction(&broker.data_dir(), "connect-cluster-file-source-0").expect("Java is there");
+    let ended = said.iter().filter(|txn| txn["transactionStatus"].as_u64() == Some(PREPARE_COMMIT));
+    let topics = |txn: &Value| {
+        let partitions = txn["transactionPartitions"].as_array().into_iter().flatten();
+        partitions.filter_map(|it| it["topic"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    ended.filter(|txn| topics(txn) == [TOPIC]).count()
+}
+
 /// The end of a partition, and how many committed records it has.
 fn extent(client: &mut dyn Client, topic: &str) -> (usize, usize) {
     let end = client.must(json!({"op": "times", "topic": topic, "partition": 0, "timestamps": [-1]}));
@@ -223,7 +257,8 @@ fn a_connect_cluster_keeps_its_state_in_compacted_topics_though_worker_and_broke
     let mut worker = Application::start("the Connect worker", dir.path(), command);
     configure(&mut worker, port, "file-source", &files.source_config());
     configure(&mut worker, port, "file-sink", &files.sink_config());
-    files.settle(&mut worker);
+    let help = || restart_failed(port, "file-source");
+    files.settle(&mut worker, help);
     for (_, topic) in STATE {
         let configs = client.must(json!({"op": "configs", "topic": topic}));
         assert_eq!(configs["configs"]["cleanup.policy"], "compact", "{topic}");
@@ -232,6 +267,7 @@ fn a_connect_cluster_keeps_its_state_in_compacted_topics_though_worker_and_broke
     for round in 0..rounds {
         // An offset for every line, all of one key, with a marker each: the cleaner leaves the last ones.
         worker.wait("the offsets are compacted", PATIENCE, || {
+            help();
             files.append(10);
             std::thread::sleep(Duration::from_millis(300));
             let (end, found) = extent(&mut *client, "connect-offsets");
@@ -267,7 +303,7 @@ fn a_connect_cluster_keeps_its_state_in_compacted_topics_though_worker_and_broke
             }
         }
         files.append(20);
-        let arrived = files.settle(&mut worker);
+        let arrived = files.settle(&mut worker, help);
         eprintln!("connect: round {} of {rounds}, {} lines, {arrived} arrived", round + 1, files.lines);
     }
     for name in ["file-source", "file-sink"] {
@@ -275,12 +311,18 @@ fn a_connect_cluster_keeps_its_state_in_compacted_topics_though_worker_and_broke
     }
     worker.stop();
     // The source's records and offsets are written in transactions: no line is there twice.
+    let (end, _) = extent(&mut *client, TOPIC);
     let lines = seen(&client.must(json!({
-        "op": "consume", "topic": TOPIC, "offset": 0, "count": files.lines, "timeout_ms": 20_000,
+        "op": "consume", "topic": TOPIC, "offset": 0, "count": end, "timeout_ms": 5_000,
     })));
-    let lines: Vec<String> = lines
-        .into_iter()
-        .map(|line| String::from_utf8_lossy(&line.record.value.unwrap_or_default()).into_owned())
-        .collect();
-    assert!(lines == files.expected(), "{} committed records of {} lines: {lines:?}", lines.len(), files.lines);
+    let mut met = BTreeSet::new();
+    let lines =
+        lines.into_iter().map(|line| String::from_utf8_lossy(&line.record.value.unwrap_or_default()).into_owned());
+    let (first, again): (Vec<_>, Vec<_>) = lines.partition(|line| met.insert(line.clone()));
+    assert!(first == files.expected(), "{} lines are committed of {}", first.len(), files.lines);
+    if !again.is_empty() {
+        let torn = torn(&broker);
+        eprintln!("connect: {} lines are there twice; {torn} transactions were ended too early", again.len());
+        assert!(again.len() <= torn, "{} lines are there twice: {again:?}", again.len());
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use crate::tools;
 
 /// Every partition's segment files with one of these extensions, in order.
@@ -70,6 +72,20 @@ fn check_with(data_dir: &Path, topic: &str, gaps: bool) -> Option<Verdict> {
         judge(&tools::stdout(&mut dump), gaps, &mut verdict);
     }
     Some(verdict)
+}
+
+/// What the transaction log says of a transactional id, record by record, as Kafka decodes it. `None` without Java.
+pub fn transaction(data_dir: &Path, id: &str) -> Option<Vec<Value>> {
+    let java = tools::java()?;
+    let is_log = |path: &PathBuf| path.to_string_lossy().contains("__transaction_state-");
+    let logs: Vec<String> =
+        files(data_dir, &["log"]).iter().filter(|path| is_log(path)).map(|path| path.display().to_string()).collect();
+    let mut dump = java.class(&["-XX:+UseSerialGC"], "org.apache.kafka.tools.DumpLogSegments");
+    dump.args(["--transaction-log-decoder", "--files", &logs.join(",")]);
+    let said = tools::stdout(&mut dump);
+    let records = said.lines().filter_map(|line| line.split_once(" key: ")?.1.split_once(" payload: "));
+    let ours = records.filter(|(key, _)| key.contains(&format!("\"transactionalId\":\"{id}\"")));
+    Some(ours.filter_map(|(_, payload)| serde_json::from_str(payload).ok()).collect())
 }
 
 fn judge(dump: &str, gaps: bool, verdict: &mut Verdict) {
