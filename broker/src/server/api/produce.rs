@@ -25,7 +25,7 @@ use millrace_model::{
 };
 use millrace_protocol::endpoints::Endpoint;
 use millrace_protocol::messages::produce_request::TopicProduceData;
-use millrace_protocol::messages::{ProduceRequest, TopicName};
+use millrace_protocol::messages::{ProduceRequest, TopicName, TransactionalId};
 use millrace_protocol::produce_response::{ProduceResponse, Produced};
 use millrace_protocol::{ErrorCode, decode};
 use millrace_storage::ProducerError;
@@ -238,7 +238,7 @@ fn append_together(together: &mut [&mut Pending]) {
 }
 
 /// The request, each of its batches refused or ready; and the transaction it names.
-fn read(context: &Arc<Context>, call: Call) -> Result<(Asked, Option<String>), Answer> {
+fn read(context: &Arc<Context>, call: Call) -> Result<(Asked, Option<TransactionalId>), Answer> {
     let Call { header, body, out, .. } = call;
     let version = header.version;
     let request: ProduceRequest =
@@ -262,7 +262,7 @@ fn read(context: &Arc<Context>, call: Call) -> Result<(Asked, Option<String>), A
         correlation: header.correlation_id,
         acks: request.acks,
     };
-    Ok((asked, request.transactional_id.map(|id| id.to_string())))
+    Ok((asked, request.transactional_id))
 }
 
 fn answer(asked: Asked) -> Answer {
@@ -585,7 +585,6 @@ fn silent(asked: Asked) -> Outcome {
 mod tests {
     use super::*;
     use crate::server::service::ConnectionInfo;
-    use millrace_protocol::messages::TransactionalId;
     use millrace_protocol::{ApiKey, Encodable as _, RequestHeader, StrBytes, Versions};
 
     #[test]
