@@ -104,7 +104,7 @@ fn row(name: &str, attachment: &Attachment, native: Native<'_>, size: usize, bat
 /// Nanoseconds per record: the best of several runs, each long enough to measure.
 fn best(batch: usize, mut run: impl FnMut()) -> f64 {
     let rounds = (50_000 / batch).max(50);
-    (0..7)
+    (0..25)
         .map(|_| {
             let started = Instant::now();
             (0..rounds).for_each(|_| run());

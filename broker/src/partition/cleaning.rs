@@ -106,7 +106,7 @@ impl Partitions {
     }
 
     /// Cleans the dirtiest partition. `false` where none needs it, or it did not come to an end.
-    async fn clean_one(&self, options: &CleanerOptions) -> bool {
+    pub(super) async fn clean_one(&self, options: &CleanerOptions) -> bool {
         let Some((partition, cleanable)) = self.dirtiest().await else { return false };
         let inner = Arc::clone(partition.inner());
         match inner.clean(&cleanable, options).await {
@@ -243,7 +243,10 @@ fn moved(round: &Round) -> u64 {
 }
 
 /// Runs a job beside the I/O workers; `None` where the node goes down.
-async fn beside<T: Send + 'static>(offload: &dyn Offload, job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+pub(super) async fn beside<T: Send + 'static>(
+    offload: &dyn Offload,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
     let (done, outcome) = oneshot::channel();
     offload.run(Box::new(move || {
         let _ = done.send(job());

@@ -2,6 +2,7 @@
 //!
 //! One task for all partitions; each is held only for its own turn, and what blocks happens beside the I/O workers.
 
+use super::cleaning::beside;
 use super::flush;
 use super::handle::PartitionHandle;
 use super::registry::Partitions;
@@ -63,6 +64,9 @@ impl PartitionHandle {
     async fn apply_retention(&self) {
         let inner = self.inner();
         let now = inner.options.clock.now();
+        let reader = self.reader().clone();
+        // What fails here fails again where it is said.
+        beside(&*inner.options.offload, move || drop(reader.learn_ages())).await;
         let upto = self.high_watermark();
         let mut writer = inner.writer.lock().await;
         let Ok(log) = writer.log() else { return };
@@ -74,7 +78,11 @@ impl PartitionHandle {
             Ok(_) => {}
             Err(error) => tracing::warn!(partition = %inner.name, %error, "retention could not delete a segment"),
         }
-        log.sweep(now);
+        let deleted = log.sweep(now);
+        drop(writer);
+        if !deleted.is_empty() {
+            beside(&*inner.options.offload, move || deleted.remove()).await;
+        }
     }
 
     async fn flush_if_due(&self) {

@@ -427,6 +427,42 @@ async fn flush_messages_holds_the_ack_until_the_disk_has_it() {
     assert_eq!(partition.inner().flushed(), Offset::new(2));
 }
 
+#[tokio::test(start_paused = true)]
+async fn flush_ms_brings_records_to_the_disk_in_time() {
+    let bench = Bench::new(None, &[("flush.ms", "1")]).await;
+    let partition = bench.partition();
+    let once_a_day =
+        Intervals { retention_check: Duration::from_secs(86_400), checkpoint: Duration::from_secs(86_400) };
+    tokio::spawn(bench.partitions.clone().keep_house(once_a_day));
+    for end in [2, 4] {
+        bench.append("a").await;
+        assert_eq!(partition.inner().flushed(), Offset::new(end - 2));
+        std::thread::sleep(Duration::from_millis(5));
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        assert_eq!(partition.inner().flushed(), Offset::new(end));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cleaner_takes_the_time_that_its_limit_leaves_it() {
+    let configs = [("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0.01"), ("segment.bytes", "1048576")];
+    let value = "x".repeat(10_000);
+    for limit in [None, Some(500_000), Some(2_000_000)] {
+        let bench = Bench::new(None, &configs).await;
+        for _ in 0..200 {
+            bench.append(&value).await;
+        }
+        let began = tokio::time::Instant::now();
+        let options =
+            CleanerOptions { enabled: true, backoff: Duration::ZERO, bytes_per_second: limit, rounds: <_>::default() };
+        assert!(bench.partitions.clean_one(&options).await, "there is enough to clean");
+        let took = began.elapsed().as_secs_f64();
+        // Three full segments are read twice, once for their keys and once to be cleaned; next to nothing is left of them.
+        let least = limit.map_or(0.0, |limit| 6.0 * 1_000_000.0 / limit as f64);
+        assert!((least..=least * 1.2 + 0.01).contains(&took), "{took} s at {limit:?} bytes a second, not {least}");
+    }
+}
+
 #[tokio::test]
 async fn log_append_time_and_the_topics_codec_are_applied() {
     let configs = [("message.timestamp.type", "LogAppendTime"), ("compression.type", "zstd")];

@@ -82,9 +82,21 @@ pub enum ReadError {
         /// The offset after the log's last.
         end: Offset,
     },
+    /// To say what is there takes a wait for the disk, which the reader was not to do.
+    #[error("what is asked for is not in memory")]
+    Cold,
     /// The disk failed, or what stands on it is broken.
     #[error(transparent)]
-    Storage(#[from] StorageError),
+    Storage(StorageError),
+}
+
+impl From<StorageError> for ReadError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Io { source, .. } if source.kind() == std::io::ErrorKind::WouldBlock => Self::Cold,
+            error => Self::Storage(error),
+        }
+    }
 }
 
 /// Why an idempotent producer's batch is refused.

@@ -36,7 +36,7 @@ mod walk;
 pub use config::{Cleanup, Compaction, LogConfig};
 pub use error::{ProducerError, ReadError, StorageError};
 pub use generations::{GenerationStart, Generations, NextGenerations};
-pub use log::{Appended, DeletedDir, FlushTask, Log, OpenContext, Recovered, Retained};
+pub use log::{Appended, DeletedDir, DeletedFiles, FlushTask, Log, OpenContext, Recovered, Retained};
 pub use producers::{ProducerFacts, SequenceCheck};
 pub use reader::{FileSlice, LogReader};
 pub use segment::FileCache;

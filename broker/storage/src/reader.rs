@@ -6,7 +6,7 @@
 
 use crate::epochs::Epochs;
 use crate::io::DiskFile;
-use crate::segment::{Dir, FileCache, Kind, Segment};
+use crate::segment::{Access, Dir, FileCache, Kind, Segment};
 use crate::tail::{Border, Tail};
 use crate::walk::{LOOKUP, Step, Walk};
 use crate::{ReadError, StorageError};
@@ -43,6 +43,11 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn start(&self) -> Offset {
         Offset::new(self.start.load(Ordering::Acquire))
+    }
+
+    /// For who may wait for the disk.
+    pub(crate) fn access(&self) -> Access<'_> {
+        Access { cache: &self.cache, waits: true }
     }
 
     pub(crate) fn failed(&self) -> StorageError {
@@ -139,9 +144,18 @@ struct Found<'a> {
 #[derive(Clone, Debug)]
 pub struct LogReader {
     pub(crate) shared: Arc<Shared>,
+    /// Whether it may wait for the disk.
+    pub(crate) waits: bool,
 }
 
 impl LogReader {
+    /// This reader for who must not wait for the disk: where it would have to, it says [`ReadError::Cold`]. Whether the bytes that a
+    /// slice names are in memory is [`FileSlice::is_hot`]'s to say.
+    #[must_use]
+    pub fn without_waiting(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), waits: false }
+    }
+
     /// The first offset.
     pub fn start_offset(&self) -> Offset {
         self.shared.start()
@@ -155,6 +169,15 @@ impl LogReader {
     /// Bytes of all segments.
     pub fn size(&self) -> u64 {
         self.shared.segments.load().iter().map(|segment| segment.size()).sum()
+    }
+
+    /// Looks up how old the segments are, on a thread that may wait: what retention asks is in memory then.
+    ///
+    /// # Errors
+    /// As the disk says.
+    pub fn learn_ages(&self) -> Result<(), ReadError> {
+        let segments = self.segments();
+        segments.iter().try_for_each(|segment| segment.max_timestamp(self.access()).map(drop)).map_err(ReadError::from)
     }
 
     /// The whole batches from the one that holds `from` on, up to `upto` (exclusive; exact at batch borders), all of one segment
@@ -228,7 +251,7 @@ impl LogReader {
             limit
         } else if wanted > found.batch_end {
             // Bytes of a batch that does not fit would be sent for nothing, and then once more.
-            found.segment.border_before(wanted, limit, &self.shared.cache)?.max(found.batch_end)
+            found.segment.border_before(wanted, limit, self.access())?.max(found.batch_end)
         } else if at_least_one_batch || wanted == found.batch_end {
             found.batch_end
         } else {
@@ -236,7 +259,7 @@ impl LogReader {
         };
         let len = upto - found.position;
         Ok(FileSlice {
-            file: Some(found.segment.read_file(Kind::Log, &self.shared.cache)?),
+            file: Some(found.segment.read_file(Kind::Log, self.shared.access())?),
             position: found.position,
             segment: found.segment.base,
             len: u32::try_from(len).unwrap_or(u32::MAX),
@@ -259,7 +282,7 @@ impl LogReader {
         }
         let first = segments.partition_point(|segment| segment.base <= from).saturating_sub(1);
         for segment in segments.iter().skip(first) {
-            if let Some((position, header)) = segment.find(from, self.size_at(segment, end), &self.shared.cache)? {
+            if let Some((position, header)) = segment.find(from, self.size_at(segment, end), self.access())? {
                 return Ok(Some(Found { segment, position, batch_end: position + header.total_len() as u64 }));
             }
         }
@@ -284,7 +307,7 @@ impl LogReader {
         {
             return Ok(border.position);
         }
-        Ok(segment.find(upto, size, &self.shared.cache)?.map_or(size, |(position, _)| position))
+        Ok(segment.find(upto, size, self.access())?.map_or(size, |(position, _)| position))
     }
 
     fn size_at(&self, segment: &Segment, end: Border) -> u64 {
@@ -296,8 +319,8 @@ impl LogReader {
         self.shared.segments.load_full()
     }
 
-    pub(crate) fn cache(&self) -> &FileCache {
-        &self.shared.cache
+    pub(crate) fn access(&self) -> Access<'_> {
+        Access { waits: self.waits, ..self.shared.access() }
     }
 
     /// The first record with this timestamp or a later one: its offset and timestamp. Reads and unpacks a batch.
@@ -318,11 +341,11 @@ impl LogReader {
             if segments.get(i + 1).is_some_and(|next| next.base <= start) {
                 continue;
             }
-            let cache = &self.shared.cache;
-            if segment.max_timestamp(cache)?.is_none_or(|max| max.timestamp < target) {
+            let access = self.access();
+            if segment.max_timestamp(access)?.is_none_or(|max| max.timestamp < target) {
                 continue;
             }
-            let from = segment.time_floor(target, cache)?.max(start);
+            let from = segment.time_floor(target, access)?.max(start);
             let size = self.size_at(segment, end);
             let found = self.first_record(
                 segment,
@@ -350,7 +373,7 @@ impl LogReader {
         let end = self.shared.tail.end();
         let mut best = None;
         for segment in segments.iter() {
-            if let Some(max) = segment.max_timestamp(&self.shared.cache)?
+            if let Some(max) = segment.max_timestamp(self.access())?
                 && best.is_none_or(|(_, timestamp, _)| max.timestamp > timestamp)
             {
                 best = Some((segment, max.timestamp, max.offset));
@@ -376,9 +399,9 @@ impl LogReader {
         wanted: impl Fn(Offset, Timestamp) -> bool,
         may_hold: impl Fn(&BatchHeader) -> bool,
     ) -> Result<Option<(Offset, Timestamp)>, StorageError> {
-        let cache = &self.shared.cache;
-        let Some((position, _)) = segment.find(from, size, cache)? else { return Ok(None) };
-        let (file, path) = (segment.read_file(Kind::Log, cache)?, segment.path(Kind::Log));
+        let access = self.access();
+        let Some((position, _)) = segment.find(from, size, access)? else { return Ok(None) };
+        let (file, path) = (segment.read_file(Kind::Log, access)?, segment.path(Kind::Log));
         let mut walk = Walk::new(&*file, &path, position, size, segment.base, LOOKUP, false);
         loop {
             let position = walk.position();

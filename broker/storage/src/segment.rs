@@ -15,7 +15,7 @@
 //! - Files are opened when they are needed; [`FileCache`] bounds how many sealed segments stay open.
 
 use crate::StorageError;
-use crate::io::{Disk, DiskFile, Open, with_suffix};
+use crate::io::{Disk, DiskFile, Open, Resident, with_suffix};
 use crate::walk::{HEADER_ONLY, LOOKUP, SCAN, Step, Walk};
 use millrace_model::batch::crc;
 use millrace_model::{BatchHeader, Offset, Timestamp};
@@ -89,6 +89,17 @@ struct Files {
     index: Option<Arc<dyn DiskFile>>,
     time_index: Option<Arc<dyn DiskFile>>,
     aborted: Option<Arc<dyn DiskFile>>,
+}
+
+impl Files {
+    fn slot(&mut self, kind: Kind) -> &mut Option<Arc<dyn DiskFile>> {
+        match kind {
+            Kind::Log => &mut self.log,
+            Kind::Index => &mut self.index,
+            Kind::TimeIndex => &mut self.time_index,
+            Kind::Aborted => &mut self.aborted,
+        }
+    }
 }
 
 /// One segment.
@@ -229,12 +240,7 @@ impl Segment {
     /// One of the files, opened if it is not, as `how` says.
     pub(crate) fn open(self: &Arc<Self>, kind: Kind, how: Open) -> io::Result<Arc<dyn DiskFile>> {
         let mut files = lock(&self.files);
-        let slot = match kind {
-            Kind::Log => &mut files.log,
-            Kind::Index => &mut files.index,
-            Kind::TimeIndex => &mut files.time_index,
-            Kind::Aborted => &mut files.aborted,
-        };
+        let slot = files.slot(kind);
         if let Some(file) = slot {
             return Ok(Arc::clone(file));
         }
@@ -247,12 +253,20 @@ impl Segment {
     pub(crate) fn read_file(
         self: &Arc<Self>,
         kind: Kind,
-        cache: &FileCache,
+        access: Access<'_>,
     ) -> Result<Arc<dyn DiskFile>, StorageError> {
+        if !access.waits {
+            let open = lock(&self.files).slot(kind).clone();
+            return open.map(|file| Arc::new(Resident::new(file)) as _).ok_or_else(|| self.would_wait(kind));
+        }
         if self.sealed.load(Ordering::Acquire) && !self.cached.swap(true, Ordering::AcqRel) {
-            cache.admit(self);
+            access.cache.admit(self);
         }
         self.open(kind, Open::Write).map_err(StorageError::io("open", self.path(kind)))
+    }
+
+    fn would_wait(&self, kind: Kind) -> StorageError {
+        StorageError::io("read", self.path(kind))(io::ErrorKind::WouldBlock.into())
     }
 
     /// Lets go of the open files. Whoever reads from one of them keeps it.
@@ -266,13 +280,14 @@ impl Segment {
         self: &Arc<Self>,
         target: Offset,
         upto: u64,
-        cache: &FileCache,
+        access: Access<'_>,
     ) -> Result<Option<(u64, BatchHeader)>, StorageError> {
-        match self.find_once(target, upto, cache) {
+        match self.find_once(target, upto, access) {
+            Err(StorageError::Corrupt { .. }) if !access.waits => Err(self.would_wait(Kind::Index)),
             Err(StorageError::Corrupt { reason, .. }) if self.sealed.load(Ordering::Acquire) => {
                 tracing::warn!(path = %self.path(Kind::Index).display(), %reason, "index does not fit its log and is built anew");
-                self.rebuild(cache)?;
-                self.find_once(target, upto, cache)
+                self.rebuild(access)?;
+                self.find_once(target, upto, access)
             }
             other => other,
         }
@@ -282,10 +297,10 @@ impl Segment {
         self: &Arc<Self>,
         target: Offset,
         upto: u64,
-        cache: &FileCache,
+        access: Access<'_>,
     ) -> Result<Option<(u64, BatchHeader)>, StorageError> {
-        let from = self.index_floor(target, upto, cache)?;
-        let (file, path) = (self.read_file(Kind::Log, cache)?, self.path(Kind::Log));
+        let from = self.index_floor(target, upto, access)?;
+        let (file, path) = (self.read_file(Kind::Log, access)?, self.path(Kind::Log));
         let mut walk = Walk::new(&*file, &path, from, upto, self.base, LOOKUP, false);
         loop {
             let position = walk.position();
@@ -299,17 +314,17 @@ impl Segment {
     }
 
     /// A position from which a walk reaches the batch that holds `target`.
-    fn index_floor(self: &Arc<Self>, target: Offset, upto: u64, cache: &FileCache) -> Result<u64, StorageError> {
+    fn index_floor(self: &Arc<Self>, target: Offset, upto: u64, access: Access<'_>) -> Result<u64, StorageError> {
         if target <= self.base {
             return Ok(0);
         }
         let target = target.since(self.base);
-        self.indexed(cache, |relative, position| i64::from(relative) <= target && u64::from(position) < upto)
+        self.indexed(access, |relative, position| i64::from(relative) <= target && u64::from(position) < upto)
     }
 
     /// The position that the last index entry names for whose offset and position `holds`, the segment's beginning otherwise.
-    fn indexed(self: &Arc<Self>, cache: &FileCache, holds: impl Fn(i32, u32) -> bool) -> Result<u64, StorageError> {
-        let found = self.search(Kind::Index, self.index_entries(cache)?, cache, |entry| {
+    fn indexed(self: &Arc<Self>, access: Access<'_>, holds: impl Fn(i32, u32) -> bool) -> Result<u64, StorageError> {
+        let found = self.search(Kind::Index, self.index_entries(access)?, access, |entry| {
             let (relative, position) = parse_index(entry);
             holds(relative, position)
         })?;
@@ -322,10 +337,10 @@ impl Segment {
         self: &Arc<Self>,
         position: u64,
         upto: u64,
-        cache: &FileCache,
+        access: Access<'_>,
     ) -> Result<u64, StorageError> {
-        let from = self.indexed(cache, |_, begins| u64::from(begins) <= position)?;
-        let (file, path) = (self.read_file(Kind::Log, cache)?, self.path(Kind::Log));
+        let from = self.indexed(access, |_, begins| u64::from(begins) <= position)?;
+        let (file, path) = (self.read_file(Kind::Log, access)?, self.path(Kind::Log));
         let mut walk = Walk::new(&*file, &path, from, upto, self.base, LOOKUP, false);
         loop {
             let border = walk.position();
@@ -342,13 +357,13 @@ impl Segment {
     pub(crate) fn offset_from(
         self: &Arc<Self>,
         position: u64,
-        cache: &FileCache,
+        access: Access<'_>,
     ) -> Result<Option<Offset>, StorageError> {
-        let entries = self.index_entries(cache)?;
+        let entries = self.index_entries(access)?;
         if entries == 0 {
             return Ok(None);
         }
-        let file = self.read_file(Kind::Index, cache)?;
+        let file = self.read_file(Kind::Index, access)?;
         let before = |at| Ok(u64::from(parse_index(&self.entry(&*file, Kind::Index, at)?).1) < position);
         let at = partition_point(entries, before)?;
         if at == entries {
@@ -358,18 +373,18 @@ impl Segment {
     }
 
     /// The offset behind which the first record with `target` or a later timestamp is.
-    pub(crate) fn time_floor(self: &Arc<Self>, target: Timestamp, cache: &FileCache) -> Result<Offset, StorageError> {
-        let entries = self.time_entries(cache)?;
-        let found = self.search(Kind::TimeIndex, entries, cache, |entry| parse_time(entry).0 <= target)?;
+    pub(crate) fn time_floor(self: &Arc<Self>, target: Timestamp, access: Access<'_>) -> Result<Offset, StorageError> {
+        let entries = self.time_entries(access)?;
+        let found = self.search(Kind::TimeIndex, entries, access, |entry| parse_time(entry).0 <= target)?;
         Ok(found.map_or(self.base, |entry| self.base.plus(parse_time(&entry).1.into())))
     }
 
     /// The largest timestamp; `None` where no record has one.
-    pub(crate) fn max_timestamp(self: &Arc<Self>, cache: &FileCache) -> Result<Option<MaxTimestamp>, StorageError> {
+    pub(crate) fn max_timestamp(self: &Arc<Self>, access: Access<'_>) -> Result<Option<MaxTimestamp>, StorageError> {
         if let Some(max) = *lock(&self.max_timestamp) {
             return Ok((max.timestamp > Timestamp::NONE).then_some(max));
         }
-        let max = match self.last_entry(Kind::TimeIndex, self.time_entries(cache)?, cache)? {
+        let max = match self.last_entry(Kind::TimeIndex, self.time_entries(access)?, access)? {
             Some(entry) => {
                 let (timestamp, relative) = parse_time(&entry);
                 MaxTimestamp { timestamp, offset: self.base.plus(relative.into()) }
@@ -381,12 +396,12 @@ impl Segment {
     }
 
     /// The first batch's largest timestamp; `None` where there is no batch.
-    pub(crate) fn first_timestamp(self: &Arc<Self>, cache: &FileCache) -> Result<Option<Timestamp>, StorageError> {
+    pub(crate) fn first_timestamp(self: &Arc<Self>, access: Access<'_>) -> Result<Option<Timestamp>, StorageError> {
         let known = self.first_timestamp.load(Ordering::Relaxed);
         if known != NOT_READ {
             return Ok(Some(Timestamp::new(known)));
         }
-        let (file, path) = (self.read_file(Kind::Log, cache)?, self.path(Kind::Log));
+        let (file, path) = (self.read_file(Kind::Log, access)?, self.path(Kind::Log));
         let position = 0;
         let mut walk = Walk::new(&*file, &path, position, self.size(), self.base, HEADER_ONLY, false);
         match walk.step()? {
@@ -406,12 +421,12 @@ impl Segment {
         Ok(Timestamp::new(stat.modified_ms))
     }
 
-    pub(crate) fn index_entries(self: &Arc<Self>, cache: &FileCache) -> Result<u32, StorageError> {
-        self.entries(Kind::Index, cache)
+    pub(crate) fn index_entries(self: &Arc<Self>, access: Access<'_>) -> Result<u32, StorageError> {
+        self.entries(Kind::Index, access)
     }
 
-    pub(crate) fn time_entries(self: &Arc<Self>, cache: &FileCache) -> Result<u32, StorageError> {
-        self.entries(Kind::TimeIndex, cache)
+    pub(crate) fn time_entries(self: &Arc<Self>, access: Access<'_>) -> Result<u32, StorageError> {
+        self.entries(Kind::TimeIndex, access)
     }
 
     /// The last of so many entries.
@@ -419,10 +434,10 @@ impl Segment {
         self: &Arc<Self>,
         kind: Kind,
         entries: u32,
-        cache: &FileCache,
+        access: Access<'_>,
     ) -> Result<Option<[u8; 12]>, StorageError> {
         let Some(last) = entries.checked_sub(1) else { return Ok(None) };
-        Ok(Some(self.entry(&*self.read_file(kind, cache)?, kind, last)?))
+        Ok(Some(self.entry(&*self.read_file(kind, access)?, kind, last)?))
     }
 
     /// Counts the entries of an index file for which `holds`, which holds for a prefix of them, and reads the last of them. `None` where
@@ -430,7 +445,7 @@ impl Segment {
     pub(crate) fn last_entry_where(
         self: &Arc<Self>,
         kind: Kind,
-        cache: &FileCache,
+        access: Access<'_>,
         holds: impl Fn(&[u8; 12]) -> bool,
     ) -> Result<Option<(u32, [u8; 12])>, StorageError> {
         let path = self.path(kind);
@@ -446,21 +461,22 @@ impl Segment {
             let entry = self.entry(&*file, kind, at)?;
             Ok(entry.iter().any(|byte| *byte != 0) && holds(&entry))
         })?;
-        Ok(self.last_entry(kind, entries, cache)?.map(|entry| (entries, entry)))
+        Ok(self.last_entry(kind, entries, access)?.map(|entry| (entries, entry)))
     }
 
-    fn entries(self: &Arc<Self>, kind: Kind, cache: &FileCache) -> Result<u32, StorageError> {
+    fn entries(self: &Arc<Self>, kind: Kind, access: Access<'_>) -> Result<u32, StorageError> {
         let counted = match kind {
             Kind::TimeIndex => &self.time_entries,
             _ => &self.index_entries,
         };
         match counted.load(Ordering::Acquire) {
+            NOT_COUNTED if !access.waits => return Err(self.would_wait(kind)),
             NOT_COUNTED => {}
             known => return Ok(known),
         }
-        match self.count(kind, cache) {
+        match self.count(kind, access) {
             Ok(Some(entries)) => counted.store(entries, Ordering::Release),
-            Ok(None) => self.rebuild(cache)?,
+            Ok(None) => self.rebuild(access)?,
             Err(error) => return Err(error),
         }
         Ok(match counted.load(Ordering::Acquire) {
@@ -470,7 +486,7 @@ impl Segment {
     }
 
     /// Counts the entries of an index file; `None` where the file is missing or cannot be right.
-    pub(crate) fn count(self: &Arc<Self>, kind: Kind, cache: &FileCache) -> Result<Option<u32>, StorageError> {
+    pub(crate) fn count(self: &Arc<Self>, kind: Kind, access: Access<'_>) -> Result<Option<u32>, StorageError> {
         let path = self.path(kind);
         let file = match self.open(kind, Open::Write) {
             Ok(file) => file,
@@ -481,7 +497,7 @@ impl Segment {
         let slots = u32::try_from(len / entry_len(kind)).unwrap_or(NOT_COUNTED - 1);
         // Kafka extends the files of the active segment with zeros, which stay after a crash. No real entry is all zeros.
         let filled = partition_point(slots, |at| Ok(self.entry(&*file, kind, at)?.iter().any(|byte| *byte != 0)))?;
-        let Some(last) = self.last_entry(kind, filled, cache)? else { return Ok(Some(0)) };
+        let Some(last) = self.last_entry(kind, filled, access)? else { return Ok(Some(0)) };
         let sane = match kind {
             Kind::TimeIndex => parse_time(&last).0 >= Timestamp::new(0),
             _ => parse_index(&last).0 >= 0 && u64::from(parse_index(&last).1) < self.size(),
@@ -494,13 +510,13 @@ impl Segment {
         self: &Arc<Self>,
         kind: Kind,
         entries: u32,
-        cache: &FileCache,
+        access: Access<'_>,
         holds: impl Fn(&[u8; 12]) -> bool,
     ) -> Result<Option<[u8; 12]>, StorageError> {
         if entries == 0 {
             return Ok(None);
         }
-        let file = self.read_file(kind, cache)?;
+        let file = self.read_file(kind, access)?;
         let pages = entries.div_ceil(PAGE_ENTRIES);
         // The last page whose first entry holds; then one read for all of that page.
         let page = partition_point(pages, |page| Ok(holds(&self.entry(&*file, kind, page * PAGE_ENTRIES)?)))?;
@@ -525,13 +541,13 @@ impl Segment {
     }
 
     /// Builds both indexes of a sealed segment from its log.
-    fn rebuild(self: &Arc<Self>, cache: &FileCache) -> Result<(), StorageError> {
+    fn rebuild(self: &Arc<Self>, access: Access<'_>) -> Result<(), StorageError> {
         let mut done = lock(&self.rebuilding);
         // Another reader may have done it while this one waited; a second failure is not the index's.
         if std::mem::replace(&mut *done, true) || !self.sealed.load(Ordering::Acquire) {
             return Ok(());
         }
-        let (file, path) = (self.read_file(Kind::Log, cache)?, self.path(Kind::Log));
+        let (file, path) = (self.read_file(Kind::Log, access)?, self.path(Kind::Log));
         let mut walk = Walk::new(&*file, &path, 0, self.size(), self.base, SCAN, false);
         let mut builder = IndexBuilder::new(self.base, 4096);
         loop {
@@ -679,6 +695,14 @@ impl IndexBuilder {
         // The log rolls before an offset is further than an i32 from the segment's first.
         i32::try_from(offset.since(self.base)).unwrap_or(i32::MAX)
     }
+}
+
+/// How a lookup gets at files.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Access<'a> {
+    pub(crate) cache: &'a FileCache,
+    /// Whether it may wait for the disk. Where it may not, it fails with [`io::ErrorKind::WouldBlock`].
+    pub(crate) waits: bool,
 }
 
 /// Bounds how many sealed segments of a node keep their files open: the longest open go first.

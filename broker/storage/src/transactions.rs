@@ -17,7 +17,7 @@
 use crate::StorageError;
 use crate::io::Open;
 use crate::reader::LogReader;
-use crate::segment::{FileCache, Kind, Segment};
+use crate::segment::{Access, Kind, Segment};
 use crate::{FileSlice, ReadError};
 use millrace_model::{Offset, ProducerId};
 use std::collections::BTreeMap;
@@ -152,19 +152,19 @@ impl Segment {
     }
 
     /// Whether the index has an entry for the marker at `at`.
-    pub(crate) fn has_aborted(self: &Arc<Self>, at: Offset, cache: &FileCache) -> Result<bool, StorageError> {
+    pub(crate) fn has_aborted(self: &Arc<Self>, at: Offset, access: Access<'_>) -> Result<bool, StorageError> {
         let entries = self.aborted_count()?;
-        let place = self.aborted_before(at, entries, cache)?;
-        Ok(place < entries && self.aborted_entry(place, cache)?.last_offset == at)
+        let place = self.aborted_before(at, entries, access)?;
+        Ok(place < entries && self.aborted_entry(place, access)?.last_offset == at)
     }
 
     /// Cuts entries whose marker is at `from` or later. The writer's alone.
-    pub(crate) fn trim_aborted(self: &Arc<Self>, from: Offset, cache: &FileCache) -> Result<(), StorageError> {
+    pub(crate) fn trim_aborted(self: &Arc<Self>, from: Offset, access: Access<'_>) -> Result<(), StorageError> {
         let entries = self.aborted_count()?;
         if entries == 0 {
             return Ok(());
         }
-        let keep = crate::segment::partition_point(entries, |at| match self.aborted_entry(at, cache) {
+        let keep = crate::segment::partition_point(entries, |at| match self.aborted_entry(at, access) {
             Ok(entry) => Ok(entry.last_offset < from),
             // What a power loss left at the end.
             Err(StorageError::Corrupt { .. }) => Ok(false),
@@ -180,33 +180,33 @@ impl Segment {
         Ok(())
     }
 
-    fn aborted_entry(self: &Arc<Self>, at: u32, cache: &FileCache) -> Result<AbortedTransaction, StorageError> {
+    fn aborted_entry(self: &Arc<Self>, at: u32, access: Access<'_>) -> Result<AbortedTransaction, StorageError> {
         let mut entry = [0; ENTRY];
         let path = self.path(Kind::Aborted);
         let position = u64::from(at) * ENTRY as u64;
-        let file = self.read_file(Kind::Aborted, cache)?;
+        let file = self.read_file(Kind::Aborted, access)?;
         let read = file.read_at(position, &mut entry).map_err(StorageError::io("read", &path))?;
         AbortedTransaction::at(entry.get(..read).unwrap_or_default(), &path, position)
     }
 
     /// How many of the first `entries` entries have their marker before `offset`.
-    fn aborted_before(self: &Arc<Self>, offset: Offset, entries: u32, cache: &FileCache) -> Result<u32, StorageError> {
-        crate::segment::partition_point(entries, |at| Ok(self.aborted_entry(at, cache)?.last_offset < offset))
+    fn aborted_before(self: &Arc<Self>, offset: Offset, entries: u32, access: Access<'_>) -> Result<u32, StorageError> {
+        crate::segment::partition_point(entries, |at| Ok(self.aborted_entry(at, access)?.last_offset < offset))
     }
 
     /// Hands over the entries whose marker is at `from` or later, until `each` has enough.
     pub(crate) fn visit_aborted(
         self: &Arc<Self>,
         from: Offset,
-        cache: &FileCache,
+        access: Access<'_>,
         mut each: impl FnMut(AbortedTransaction) -> bool,
     ) -> Result<bool, StorageError> {
         let entries = self.aborted_count()?;
         if entries == 0 {
             return Ok(true);
         }
-        let mut at = self.aborted_before(from, entries, cache)?;
-        let (file, path) = (self.read_file(Kind::Aborted, cache)?, self.path(Kind::Aborted));
+        let mut at = self.aborted_before(from, entries, access)?;
+        let (file, path) = (self.read_file(Kind::Aborted, access)?, self.path(Kind::Aborted));
         let mut page = vec![0; ENTRY * PAGE as usize];
         while at < entries {
             let want = ENTRY * (entries - at).min(PAGE) as usize;
@@ -289,7 +289,7 @@ impl LogReader {
     ) -> Result<(), ReadError> {
         let first = segments.partition_point(|segment| segment.base <= from).saturating_sub(1);
         for segment in segments.iter().skip(first) {
-            if !segment.visit_aborted(from, self.cache(), &mut each)? {
+            if !segment.visit_aborted(from, self.access(), &mut each)? {
                 break;
             }
         }
@@ -304,7 +304,7 @@ impl LogReader {
         // Where the slice's segment has become part of another one, its positions mean nothing there.
         let Some(segment) = segment.filter(|segment| segment.base == slice.segment()) else { return Ok(next) };
         let end = slice.position() + u64::from(slice.len());
-        Ok(segment.offset_from(end, self.cache())?.unwrap_or(next))
+        Ok(segment.offset_from(end, self.access())?.unwrap_or(next))
     }
 }
 

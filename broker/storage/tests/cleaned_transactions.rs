@@ -467,7 +467,7 @@ fn committed_records_and_no_others_are_read_from_a_cleaned_log_whatever_happens_
                 19 => {
                     world.pass(150);
                     let now = world.now();
-                    world.log().sweep(now);
+                    world.log().sweep(now).remove();
                 }
                 20 => {
                     let log = world.log.take().unwrap();
@@ -722,7 +722,7 @@ fn readers_of_committed_records_beside_rounds_see_no_aborted_one_though_files_go
         }
         stable.store(log.end_offset().get(), Ordering::Release);
         clean = round(&mut log, clean);
-        log.sweep(TIME);
+        log.sweep(TIME).remove();
     }
     done.store(true, Ordering::Relaxed);
     for thread in threads {

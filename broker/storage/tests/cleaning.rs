@@ -577,7 +577,7 @@ fn readers_beside_swaps_see_every_key_and_no_error_though_files_go_at_once() {
             append(&mut log, key, round);
         }
         clean = Some(clean_all(&mut log, clean, now));
-        log.sweep(now);
+        log.sweep(now).remove();
     }
     done.store(true, Ordering::Relaxed);
     for thread in threads {
@@ -624,7 +624,7 @@ fn fifty_million_keys_are_cleaned_in_bounded_memory() {
                 Step::Done(upto) => break Some(upto),
             }
         };
-        log.sweep(now);
+        log.sweep(now).remove();
         rounds += 1;
     }
     let reader = log.reader();

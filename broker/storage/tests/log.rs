@@ -11,7 +11,11 @@ mod common;
 
 use common::{Bench, batch, offsets, read_all};
 use millrace_model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
+use millrace_storage::io::Disk;
+use millrace_storage::io::sim::SimDisk;
 use millrace_storage::{Log, LogConfig, OpenContext, ReadError, SequenceCheck};
+use std::path::Path;
+use std::sync::Arc;
 
 const EPOCH: LeaderEpoch = LeaderEpoch::new(0);
 
@@ -154,8 +158,8 @@ fn retention_renames_then_removes_and_readers_keep_what_they_have_open() {
     assert!(matches!(reader.read(Offset::ZERO, Offset::new(300), 1, true), Err(ReadError::OutOfRange { .. })));
     assert_eq!(held.to_bytes().unwrap(), before, "the slice outlives its segment");
     assert_eq!(bench.names(".deleted").len(), kept.segments * 3);
-    assert!(log.sweep(now.plus_ms(999)) > 0);
-    assert_eq!(log.sweep(now.plus_ms(1000)), 0);
+    assert!(log.sweep(now.plus_ms(999)).is_empty());
+    log.sweep(now.plus_ms(1000)).remove();
     assert_eq!(bench.names(".deleted"), Vec::<String>::new());
     assert_eq!(held.to_bytes().unwrap(), before, "even once its file has no name");
     let left = offsets(&read_all(&reader));
@@ -332,5 +336,31 @@ fn what_was_written_just_now_is_hot_and_warming_reads_it() {
         assert!(slice.is_hot());
         slice.warm().unwrap();
         assert!(slice.file().unwrap().as_fd().is_some());
+    }
+}
+
+#[test]
+fn a_reader_that_must_not_wait_says_what_is_cold_and_finds_it_once_it_was_read_in() {
+    let (disk, clock) = (SimDisk::new(1), Arc::new(common::HandClock::default()));
+    disk.create_dir(Path::new("/t-0")).unwrap();
+    let mut log = common::open(Arc::new(disk.clone()), clock, "/t-0".into(), small(), OpenContext::default());
+    for _ in 0..200 {
+        log.append(&[batch(5, 40).build()], EPOCH).unwrap();
+    }
+    let (reader, end) = (log.reader(), Offset::new(1000));
+    let hurried = reader.without_waiting();
+    // The newest batches are known without a look at any file.
+    disk.drop_cached(Path::new("/t-0"));
+    assert!(!hurried.read(Offset::new(995), end, 1 << 20, true).unwrap().is_empty());
+    for from in (0..600).step_by(7).map(Offset::new) {
+        disk.drop_cached(Path::new("/t-0"));
+        let waited = disk.waits();
+        assert!(matches!(hurried.read(from, end, 1000, true), Err(ReadError::Cold)), "{from}");
+        assert!(matches!(hurried.read_committed(from, end, 1000, true), Err(ReadError::Cold)), "{from}");
+        assert_eq!(disk.waits(), waited, "{from}");
+        let slice = reader.read(from, end, 1000, true).unwrap();
+        assert!(disk.waits() > waited, "{from}");
+        let again = hurried.read(from, end, 1000, true).unwrap();
+        assert_eq!((again.position(), again.len()), (slice.position(), slice.len()), "{from}");
     }
 }

@@ -55,6 +55,8 @@ pub(super) fn storage(error: &StorageError) -> ErrorCode {
 pub(super) fn read(error: &ReadError) -> ErrorCode {
     match error {
         ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        // Said to who does not wait; whoever answers has waited.
+        ReadError::Cold => ErrorCode::UnknownServerError,
         ReadError::Storage(error) => storage(error),
     }
 }

@@ -20,7 +20,7 @@ use millrace_protocol::fetch_response::{AbortedTransaction, FetchResponse, Fetch
 use millrace_protocol::messages::TopicName;
 use millrace_protocol::messages::fetch_request::{FetchPartition, FetchRequest};
 use millrace_protocol::{ErrorCode, StrBytes, decode};
-use millrace_storage::FileSlice;
+use millrace_storage::{FileSlice, LogReader, ReadError};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -69,6 +69,46 @@ struct Looks {
     bytes: u64,
     /// Something that the reader should hear of at once.
     urgent: bool,
+    /// What could not be found without a wait for the disk. Where there is any, the rest is not to be answered with.
+    cold: Vec<Wanted>,
+}
+
+/// How a partition is looked at.
+#[derive(Clone, Copy)]
+struct Limits {
+    committed: bool,
+    /// Bytes that the answer has room for.
+    left: u32,
+    /// Whether nothing stands in the answer yet.
+    is_first: bool,
+    /// Whether the disk may be waited for.
+    waits: bool,
+}
+
+/// What is to be read of a partition.
+struct Wanted {
+    reader: LogReader,
+    from: Offset,
+    upto: Offset,
+    most: u32,
+    committed: bool,
+}
+
+impl Wanted {
+    fn read(&self, reader: &LogReader) -> Result<(FileSlice, Vec<millrace_storage::AbortedTransaction>), ReadError> {
+        if self.committed {
+            reader.read_committed(self.from, self.upto, self.most, true)
+        } else {
+            reader.read(self.from, self.upto, self.most, true).map(|slice| (slice, Vec::new()))
+        }
+    }
+
+    /// Reads in what the answer needs. What fails here fails again where it is answered.
+    fn warm(&self) {
+        if let Ok((slice, _)) = self.read(&self.reader) {
+            let _ = slice.warm();
+        }
+    }
 }
 
 pub(super) fn handle(context: &Arc<Context>, call: Call) -> Answer {
@@ -99,8 +139,8 @@ pub(super) fn handle(context: &Arc<Context>, call: Call) -> Answer {
         session,
         incremental,
     };
-    let looks = fetching.look();
-    if wait.is_zero() || fetching.is_enough(&looks) {
+    let looks = fetching.look(false);
+    if looks.cold.is_empty() && (wait.is_zero() || fetching.is_enough(&looks)) {
         return if looks.are_hot() {
             Answer::Now(fetching.answer(looks))
         } else {
@@ -207,9 +247,10 @@ impl Fetching {
         looks.urgent || looks.bytes >= self.min_bytes || self.session.entries.is_empty()
     }
 
-    /// Looks at all partitions once.
-    fn look(&mut self) -> Looks {
-        let mut looks = Looks { looks: Vec::with_capacity(self.session.entries.len()), bytes: 0, urgent: false };
+    /// Looks at all partitions once. Where that takes a wait for the disk it waits, or says so in `cold`.
+    fn look(&mut self, waits: bool) -> Looks {
+        let looks = Vec::with_capacity(self.session.entries.len());
+        let mut looks = Looks { looks, bytes: 0, urgent: false, cold: Vec::new() };
         let mut topic: Option<Arc<TopicPartitions>> = None;
         let mut left = self.max_bytes;
         let (by_id, partitions) = (self.session.by_id, &self.context.partitions);
@@ -223,7 +264,13 @@ impl Fetching {
             }
             let handle = topic.as_ref().and_then(|topic| topic.get(entry.partition));
             let look = match handle {
-                Some(handle) => look_at(handle, entry, self.committed, left, looks.bytes == 0),
+                Some(handle) => {
+                    let limits = Limits { committed: self.committed, left, is_first: looks.bytes == 0, waits };
+                    look_at(handle, entry, limits).unwrap_or_else(|cold| {
+                        looks.cold.push(cold);
+                        Look::empty(PartitionHead::error(entry.partition, ErrorCode::None))
+                    })
+                }
                 None => elsewhere(&self.context, by_id, entry),
             };
             left = left.saturating_sub(look.slice.len());
@@ -234,6 +281,17 @@ impl Fetching {
         looks
     }
 
+    /// Looks at all partitions; what is on the disk only is read in first, by a thread that may wait.
+    async fn find(&mut self) -> Looks {
+        let looks = self.look(false);
+        if looks.cold.is_empty() {
+            return looks;
+        }
+        let cold = looks.cold;
+        beside(&self.context.offload, move || cold.iter().for_each(Wanted::warm)).await;
+        self.look(true)
+    }
+
     async fn wait(mut self, until: Instant) -> Outcome {
         let looks = {
             let waiter = Waiter::new();
@@ -242,14 +300,14 @@ impl Fetching {
             });
             let _waiting: Vec<_> = handles.map(|handle| handle.wait(&waiter)).collect();
             loop {
-                let looks = self.look();
+                let looks = self.find().await;
                 if self.is_enough(&looks) {
                     break looks;
                 }
                 tokio::select! {
                     biased;
                     () = waiter.woken() => {}
-                    () = tokio::time::sleep_until(until) => break self.look(),
+                    () = tokio::time::sleep_until(until) => break self.find().await,
                 }
             }
         };
@@ -360,8 +418,9 @@ fn records<'a>(slice: &FileSlice, scratch: &'a mut Vec<u8>) -> FetchedRecords<'a
     }
 }
 
-fn look_at(handle: &PartitionHandle, entry: &Entry, committed: bool, left: u32, is_first: bool) -> Look {
-    let failed = |error: ErrorCode| Look::empty(PartitionHead::error(entry.partition, error));
+/// What there is for an entry of a partition that is led here; or what must be read in to say so.
+fn look_at(handle: &PartitionHandle, entry: &Entry, limits: Limits) -> Result<Look, Wanted> {
+    let failed = |error: ErrorCode| Ok(Look::empty(PartitionHead::error(entry.partition, error)));
     if let Err(error) = check_epoch(handle, entry.leader_epoch) {
         return failed(error);
     }
@@ -381,25 +440,24 @@ fn look_at(handle: &PartitionHandle, entry: &Entry, committed: bool, left: u32, 
         }
         if epoch < entry.last_epoch || end < entry.offset {
             head.diverging = Some((epoch, end));
-            return Look::empty(head);
+            return Ok(Look::empty(head));
         }
     }
+    let Limits { committed, left, is_first, waits } = limits;
     let upto = if committed { last_stable } else { high_watermark };
     if entry.offset == upto {
-        return Look::empty(head);
+        return Ok(Look::empty(head));
     }
     let most = entry.max_bytes.min(left).min(MOST);
-    let read = if committed {
-        reader.read_committed(entry.offset, upto, most, true)
-    } else {
-        reader.read(entry.offset, upto, most, true).map(|slice| (slice, Vec::new()))
-    };
+    let wanted = Wanted { reader: reader.clone(), from: entry.offset, upto, most, committed };
+    let read = if waits { wanted.read(reader) } else { wanted.read(&reader.without_waiting()) };
     match read {
         // Longer than allowed is a first batch that is sent whole or, in the shadow of others, not at all.
-        Ok((slice, _)) if slice.len() > most && !is_first => Look::empty(head),
-        Ok((slice, aborted)) => Look { head, slice, aborted: aborted.iter().map(on_the_wire).collect() },
+        Ok((slice, _)) if slice.len() > most && !is_first => Ok(Look::empty(head)),
+        Ok((slice, aborted)) => Ok(Look { head, slice, aborted: aborted.iter().map(on_the_wire).collect() }),
+        Err(ReadError::Cold) => Err(wanted),
         Err(error) => {
-            if !matches!(error, millrace_storage::ReadError::OutOfRange { .. }) {
+            if !matches!(error, ReadError::OutOfRange { .. }) {
                 tracing::warn!(topic = %handle.topic(), partition = %handle.index(), %error, "a read failed");
             }
             failed(errors::read(&error))

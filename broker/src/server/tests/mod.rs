@@ -1,5 +1,6 @@
 //! The listener from outside: over real sockets, on a node with real files.
 
+mod cold;
 mod configs;
 mod connections;
 mod hostile;

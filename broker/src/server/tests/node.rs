@@ -13,9 +13,10 @@ use crate::server::{Context, KafkaApi, NoMetrics, Options, Parts, serve};
 use millrace_metadata::{BrokerRegistration, Topic};
 use millrace_model::{NodeId, Offload, SystemClock, SystemRandom};
 use millrace_storage::data_dir::DataDir;
-use millrace_storage::io::OsDisk;
+use millrace_storage::io::{Disk, OsDisk};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -42,10 +43,19 @@ impl StageProvider for Stages {
     }
 }
 
+/// What a node runs on.
+pub(super) struct Machine {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) dir: PathBuf,
+    /// What handlers leave to threads that may wait.
+    pub(super) offload: Arc<dyn Offload>,
+}
+
 pub(super) struct Node {
     pub(super) address: SocketAddr,
     stop: watch::Sender<bool>,
-    _dir: tempfile::TempDir,
+    /// Removed in the end.
+    dir: Option<tempfile::TempDir>,
 }
 
 impl Node {
@@ -55,13 +65,20 @@ impl Node {
 
     pub(super) async fn with(keys: &[(&str, &str)], options: Options, stages: Stages) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let machine = Machine { disk: Arc::new(OsDisk), dir: dir.path().to_owned(), offload: Arc::new(Threads) };
+        let mut node = Self::on(machine, keys, options, stages).await;
+        node.dir = Some(dir);
+        node
+    }
+
+    pub(super) async fn on(machine: Machine, keys: &[(&str, &str)], options: Options, stages: Stages) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let context = context(dir.path(), address, keys, stages).await;
+        let context = context(machine, address, keys, stages).await;
         let (stop, stopped) = watch::channel(false);
         let api = Arc::new(KafkaApi(context));
         tokio::spawn(serve(Tcp::new(listener, Some(100 << 10), None), api, options, stopped));
-        Self { address, stop, _dir: dir }
+        Self { address, stop, dir: None }
     }
 
     pub(super) async fn client(&self) -> Peer {
@@ -75,11 +92,12 @@ impl Drop for Node {
     }
 }
 
-async fn context(dir: &std::path::Path, address: SocketAddr, keys: &[(&str, &str)], stages: Stages) -> Arc<Context> {
+async fn context(machine: Machine, address: SocketAddr, keys: &[(&str, &str)], stages: Stages) -> Arc<Context> {
     let keys: BTreeMap<String, String> = keys.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let keys = BrokerKeys::new(keys).unwrap();
     let settings = BrokerSettings::resolve(&keys).unwrap();
     let (clock, random, offload) = (Arc::new(SystemClock::default()), Arc::new(SystemRandom), Arc::new(Threads));
+    let Machine { disk, dir, offload: readers } = machine;
     let mut cluster = ClusterOptions::new(NODE, dir.join("cluster"));
     cluster.broker = Some(BrokerRegistration {
         id: NODE,
@@ -88,11 +106,11 @@ async fn context(dir: &std::path::Path, address: SocketAddr, keys: &[(&str, &str
         rack: None,
         incarnation: uuid::Uuid::from_u128(1),
     });
-    let seams = Seams { disk: Arc::new(OsDisk), offload: offload.clone(), random: random.clone() };
+    let seams = Seams { disk: disk.clone(), offload: offload.clone(), random: random.clone() };
     let cluster = Cluster::start(cluster, seams).await.unwrap();
     let options = partition::Options {
-        disk: Arc::new(OsDisk),
-        data_dir: Arc::new(DataDir::open(Arc::new(OsDisk), dir.join("data")).unwrap()),
+        disk: disk.clone(),
+        data_dir: Arc::new(DataDir::open(disk, dir.join("data")).unwrap()),
         clock: clock.clone(),
         offload: offload.clone(),
         keys: keys.clone(),
@@ -140,7 +158,7 @@ async fn context(dir: &std::path::Path, address: SocketAddr, keys: &[(&str, &str
         facts: BTreeMap::from([("node.id", NODE.to_string())]),
         clock,
         random,
-        offload,
+        offload: readers,
         metrics: Arc::new(NoMetrics),
     })
 }

@@ -15,7 +15,7 @@ use millrace_protocol::{ErrorCode, StrBytes};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
-async fn create(client: &mut Peer, topic: &str, partitions: i32) -> Uuid {
+pub(super) async fn create(client: &mut Peer, topic: &str, partitions: i32) -> Uuid {
     let topic = CreatableTopic::default().with_name(name(topic)).with_num_partitions(partitions);
     let request =
         CreateTopicsRequest::default().with_topics(vec![topic.with_replication_factor(1)]).with_timeout_ms(1000);
@@ -24,14 +24,14 @@ async fn create(client: &mut Peer, topic: &str, partitions: i32) -> Uuid {
     created.topics[0].topic_id
 }
 
-async fn append(client: &mut Peer, topic: &str, id: Uuid, partition: i32, values: &[&str]) -> i64 {
+pub(super) async fn append(client: &mut Peer, topic: &str, id: Uuid, partition: i32, values: &[&str]) -> i64 {
     let produced = client.ask(&produce(topic, id, partition, batch(values))).await.unwrap();
     let partition = &produced.responses[0].partition_responses[0];
     assert_eq!(partition.error_code, 0, "{:?}", partition.error_message);
     partition.base_offset
 }
 
-fn fetch(topic: &str, id: Uuid, from: &[(i32, i64)]) -> FetchRequest {
+pub(super) fn fetch(topic: &str, id: Uuid, from: &[(i32, i64)]) -> FetchRequest {
     let partitions = from.iter().map(|(partition, offset)| {
         FetchPartition::default()
             .with_partition(*partition)
@@ -48,12 +48,12 @@ fn fetch(topic: &str, id: Uuid, from: &[(i32, i64)]) -> FetchRequest {
         .with_topics(vec![topic])
 }
 
-async fn read(client: &mut Peer, version: i16, request: &FetchRequest) -> FetchResponse {
+pub(super) async fn read(client: &mut Peer, version: i16, request: &FetchRequest) -> FetchResponse {
     let sent = client.send_version(version, request).await.unwrap();
     client.receive(sent).await.unwrap()
 }
 
-fn only(response: &FetchResponse) -> &PartitionData {
+pub(super) fn only(response: &FetchResponse) -> &PartitionData {
     &response.responses[0].partitions[0]
 }
 

@@ -118,8 +118,8 @@ fn parts(shared: &Shared, segments: &[Arc<Segment>], times_from: Option<Offset>)
     for (i, segment) in segments.iter().enumerate() {
         let (mut newest, mut first) = (Timestamp::NONE, Timestamp::NONE);
         if from.is_some_and(|from| i >= from) {
-            newest = segment.max_timestamp(&shared.cache)?.map_or(newest, |max| max.timestamp);
-            first = segment.first_timestamp(&shared.cache)?.unwrap_or(first);
+            newest = segment.max_timestamp(shared.access())?.map_or(newest, |max| max.timestamp);
+            first = segment.first_timestamp(shared.access())?.unwrap_or(first);
         }
         parts.push(Part {
             base: segment.base,

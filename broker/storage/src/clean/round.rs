@@ -162,7 +162,7 @@ impl Round {
                 self.map.note(self.upto.plus(-1));
                 return self.end_of_index();
             };
-            let found = segment.find(self.first_dirty, segment.size(), &self.shared.cache)?;
+            let found = segment.find(self.first_dirty, segment.size(), self.shared.access())?;
             let from = found.map_or(segment.size(), |(position, _)| position);
             let batches = Some(self.batches(&segment, from)?);
             self.phase = Phase::Index { next: next + 1, batches, transactions };
@@ -230,8 +230,8 @@ impl Round {
         self.segments.retain(|segment| segment.base < end);
         let mut parts = parts(&self.shared, &self.segments, None)?;
         for (part, segment) in parts.iter_mut().zip(&self.segments) {
-            part.index_bytes = u64::from(segment.index_entries(&self.shared.cache)?) * INDEX_ENTRY;
-            part.time_index_bytes = u64::from(segment.time_entries(&self.shared.cache)?) * TIME_ENTRY;
+            part.index_bytes = u64::from(segment.index_entries(self.shared.access())?) * INDEX_ENTRY;
+            part.time_index_bytes = u64::from(segment.time_entries(self.shared.access())?) * TIME_ENTRY;
         }
         let LogConfig { segment_bytes, segment_index_bytes, .. } = self.config;
         let ranges = plan::groups(&parts, self.upto, segment_bytes, segment_index_bytes);
@@ -337,7 +337,7 @@ impl Round {
     }
 
     fn batches(&self, segment: &Arc<Segment>, from: u64) -> Result<Batches, StorageError> {
-        let file = segment.read_file(Kind::Log, &self.shared.cache)?;
+        let file = segment.read_file(Kind::Log, self.shared.access())?;
         Ok(Batches::new(file, segment.path(Kind::Log), from, segment.size(), self.options.io_bytes))
     }
 }

@@ -6,9 +6,11 @@
 //! - A failed write may have written any prefix. Nothing else changes a file behind its handle's back.
 
 mod os;
+mod resident;
 pub mod sim;
 
 pub use os::OsDisk;
+pub(crate) use resident::Resident;
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -109,6 +111,9 @@ pub trait Disk: Send + Sync + fmt::Debug {
 pub trait DiskFile: Send + Sync + fmt::Debug {
     /// Reads until `into` is full or the file ends; returns how much it read.
     fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize>;
+    /// As `read_at`, and fails with [`io::ErrorKind::WouldBlock`] where that would wait for the disk. Where the system cannot tell,
+    /// it waits.
+    fn read_resident_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize>;
     /// Writes all of `from` at `position`. The slices are used up.
     fn write_all_at(&self, position: u64, from: &mut [IoSlice<'_>]) -> io::Result<()>;
     /// Bytes in the file.

@@ -108,22 +108,42 @@ impl Disk for OsDisk {
     }
 }
 
-impl DiskFile for OsFile {
-    fn read_at(&self, mut position: u64, mut into: &mut [u8]) -> io::Result<usize> {
-        let mut total = 0;
-        while !into.is_empty() {
-            match rustix::io::pread(&self.0, &mut *into, position) {
-                Ok(0) => break,
-                Ok(read) => {
-                    total += read;
-                    position += read as u64;
-                    into = into.get_mut(read..).unwrap_or_default();
-                }
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+/// Reads until `into` is full or the file ends.
+fn fill(
+    mut position: u64,
+    mut into: &mut [u8],
+    read: impl Fn(u64, &mut [u8]) -> Result<usize, Errno>,
+) -> io::Result<usize> {
+    let mut total = 0;
+    while !into.is_empty() {
+        match read(position, into) {
+            Ok(0) => break,
+            Ok(read) => {
+                total += read;
+                position += read as u64;
+                into = into.get_mut(read..).unwrap_or_default();
             }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
-        Ok(total)
+    }
+    Ok(total)
+}
+
+impl DiskFile for OsFile {
+    fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize> {
+        fill(position, into, |at, into| rustix::io::pread(&self.0, into, at))
+    }
+
+    fn read_resident_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize> {
+        let resident = |at, into: &mut [u8]| {
+            rustix::io::preadv2(&self.0, &mut [IoSliceMut::new(into)], at, ReadWriteFlags::NOWAIT)
+        };
+        match fill(position, into, resident) {
+            // Not every file system knows how.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => self.read_at(position, into),
+            read => read,
+        }
     }
 
     fn write_all_at(&self, mut position: u64, from: &mut [IoSlice<'_>]) -> io::Result<()> {

@@ -104,6 +104,9 @@ struct State {
     boot: u64,
     generation: u64,
     now_ms: i64,
+    /// Files that are on the disk only, and how many reads had to wait for one.
+    cold: BTreeSet<u64>,
+    waits: u64,
 }
 
 impl SimDisk {
@@ -125,6 +128,8 @@ impl SimDisk {
             boot: 0,
             generation: 0,
             now_ms: 0,
+            cold: BTreeSet::new(),
+            waits: 0,
         };
         Self { state: Arc::new(Mutex::new(state)), generation: 0 }
     }
@@ -166,6 +171,21 @@ impl SimDisk {
     /// Bytes that all files together may have; writes beyond fail with "storage full".
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state().capacity = bytes;
+    }
+
+    /// Drops what is in memory of the files in a directory: the next read of each waits for the disk.
+    pub fn drop_cached(&self, dir: &Path) {
+        let mut state = self.state();
+        let inside = |(path, node): (&PathBuf, &Node)| match node {
+            Node::File(inode) if path.parent() == Some(dir) => Some(*inode),
+            _ => None,
+        };
+        state.cold = state.tree.iter().filter_map(inside).collect();
+    }
+
+    /// How many reads have waited for the disk.
+    pub fn waits(&self) -> u64 {
+        self.state().waits
     }
 
     /// What files written from here on have as the time of their last write.
@@ -544,6 +564,9 @@ impl Disk for SimDisk {
 impl DiskFile for SimFile {
     fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize> {
         let mut state = self.disk.live()?;
+        if state.cold.remove(&self.inode) {
+            state.waits += 1;
+        }
         let inode = state.inode(self.inode)?;
         let from = usize::try_from(position).ok().and_then(|from| inode.data.get(from..)).unwrap_or_default();
         let len = from.len().min(into.len());
@@ -551,6 +574,14 @@ impl DiskFile for SimFile {
             to.copy_from_slice(from);
         }
         Ok(len)
+    }
+
+    fn read_resident_at(&self, position: u64, into: &mut [u8]) -> io::Result<usize> {
+        if self.is_resident(position, into.len() as u64) {
+            self.read_at(position, into)
+        } else {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
     }
 
     fn write_all_at(&self, position: u64, from: &mut [IoSlice<'_>]) -> io::Result<()> {
@@ -597,7 +628,7 @@ impl DiskFile for SimFile {
     }
 
     fn is_resident(&self, _position: u64, _len: u64) -> bool {
-        true
+        !self.disk.state().cold.contains(&self.inode)
     }
 
     fn as_fd(&self) -> Option<BorrowedFd<'_>> {

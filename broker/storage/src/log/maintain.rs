@@ -50,15 +50,41 @@ impl DeletedDir {
     }
 }
 
+/// Files of segments that are gone, under their new names. To remove large ones takes a file system its time.
+#[derive(Debug)]
+#[must_use]
+pub struct DeletedFiles {
+    disk: Arc<dyn Disk>,
+    paths: Vec<PathBuf>,
+}
+
+impl DeletedFiles {
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
+
+    /// Removes them; what cannot be removed is gone with the next start of the log.
+    pub fn remove(self) {
+        for path in self.paths {
+            match self.disk.remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(path = %path.display(), %error, "deleted file cannot be removed");
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
 impl Log {
     /// Takes away the segments that the settings say need not be kept; only what lies before `upto` (the high watermark). Forgets idle
-    /// producers, and removes files whose time has come.
+    /// producers.
     ///
     /// # Errors
     /// As the disk says.
     pub fn retain(&mut self, now: Timestamp, upto: Offset) -> Result<Retained, StorageError> {
         self.producers.expire(now, self.config.producer_id_expiration_ms);
-        self.sweep(now);
         let segments = self.shared.segments.load_full();
         let count = self.expired(&segments, now, upto)?;
         let going = segments.get(..count).unwrap_or_default();
@@ -75,7 +101,7 @@ impl Log {
             segments.iter().zip(ends).map(|(segment, end)| Candidate { size: segment.size(), end }).collect();
         choose(&candidates, &self.config, self.start_offset(), upto, now, |i| {
             let Some(segment) = segments.get(i) else { return Ok(now) };
-            match segment.max_timestamp(&self.shared.cache)? {
+            match segment.max_timestamp(self.shared.access())? {
                 Some(max) => Ok(max.timestamp),
                 None => segment.modified(),
             }
@@ -100,7 +126,7 @@ impl Log {
         self.remove_snapshots(|offset| offset < first)
     }
 
-    /// Renames the files of segments to `.deleted`; [`Log::sweep`] removes them later.
+    /// Renames the files of segments to `.deleted`; [`Log::sweep`] hands them over later.
     pub(super) fn remove_segments(&mut self, going: &[Arc<Segment>], now: Timestamp) -> Result<(), StorageError> {
         let due = now.plus_ms(self.config.file_delete_delay_ms);
         self.dir_unsynced = true;
@@ -110,20 +136,11 @@ impl Log {
         Ok(())
     }
 
-    /// Removes files whose `file.delete.delay.ms` is over. Returns how many are still waiting.
-    pub fn sweep(&mut self, now: Timestamp) -> usize {
-        while let Some((due, _)) = self.deleted.front()
-            && *due <= now
-            && let Some((_, path)) = self.deleted.pop_front()
-        {
-            match self.shared.dir.disk.remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!(path = %path.display(), %error, "deleted file cannot be removed");
-                }
-                _ => {}
-            }
-        }
-        self.deleted.len()
+    /// Hands over the files whose `file.delete.delay.ms` is over.
+    pub fn sweep(&mut self, now: Timestamp) -> DeletedFiles {
+        let due = self.deleted.iter().take_while(|(due, _)| *due <= now).count();
+        let paths = self.deleted.drain(..due).map(|(_, path)| path).collect();
+        DeletedFiles { disk: Arc::clone(&self.shared.dir.disk), paths }
     }
 
     /// Forgets records before `offset`; segments that hold nothing else go with the next [`Log::retain`].
@@ -178,7 +195,7 @@ impl Log {
         let Some(target) = keep.checked_sub(1).and_then(|last| segments.get(last)) else {
             return self.empty_at(offset);
         };
-        let cut_at = target.find(offset, target.size(), &self.shared.cache)?.map_or(target.size(), |(at, _)| at);
+        let cut_at = target.find(offset, target.size(), self.shared.access())?.map_or(target.size(), |(at, _)| at);
         // The newest go first: a crash in between leaves a log that ends early, never one with a hole.
         let now = self.clock.now();
         let list: Vec<_> = segments.iter().take(keep - 1).cloned().collect();

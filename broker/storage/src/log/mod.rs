@@ -17,7 +17,7 @@ mod swap;
 
 pub(crate) use flush::EPOCHS_FILE;
 pub use flush::FlushTask;
-pub use maintain::{DeletedDir, Retained};
+pub use maintain::{DeletedDir, DeletedFiles, Retained};
 pub use open::{OpenContext, Recovered};
 
 use crate::epochs::Epochs;
@@ -126,7 +126,7 @@ pub struct Log {
 impl Log {
     /// A reader, independent of the writer.
     pub fn reader(&self) -> LogReader {
-        LogReader { shared: Arc::clone(&self.shared) }
+        LogReader { shared: Arc::clone(&self.shared), waits: true }
     }
 
     /// The settings.
@@ -323,7 +323,7 @@ impl Log {
 
     /// Takes back the entry of a marker that did not get into the log.
     fn cut_aborted(&self) {
-        if let Err(error) = self.active.segment.trim_aborted(self.end, &self.shared.cache) {
+        if let Err(error) = self.active.segment.trim_aborted(self.end, self.shared.access()) {
             let path = self.active.segment.path(Kind::Aborted);
             tracing::error!(path = %path.display(), %error, "an entry cannot be cut off: the log takes no more writes");
             self.fail();

@@ -406,8 +406,8 @@ impl Log {
         segment: &Arc<Segment>,
         index: &mut IndexBuilder,
     ) -> Result<Option<(Offset, u64)>, StorageError> {
-        let cache = &self.shared.cache;
-        let Some((entries, entry)) = segment.last_entry_where(Kind::Index, cache, |entry| {
+        let access = self.shared.access();
+        let Some((entries, entry)) = segment.last_entry_where(Kind::Index, access, |entry| {
             let (relative, position) = parse_index(entry);
             relative >= 0 && u64::from(position) < segment.size()
         })?
@@ -415,7 +415,7 @@ impl Log {
             return Ok(None);
         };
         let (relative, position) = parse_index(&entry);
-        let times = segment.last_entry_where(Kind::TimeIndex, cache, |entry| {
+        let times = segment.last_entry_where(Kind::TimeIndex, access, |entry| {
             (0..=relative).contains(&parse_time(entry).1) && parse_time(entry).0 >= Timestamp::new(0)
         })?;
         let max = times.map(|(_, entry)| {
@@ -482,7 +482,7 @@ impl Log {
         let believed = if believed { self.end } else { from };
         let skip = segments.partition_point(|segment| segment.base <= believed).saturating_sub(1);
         for segment in segments.iter().skip(skip) {
-            segment.trim_aborted(believed, &self.shared.cache)?;
+            segment.trim_aborted(believed, self.shared.access())?;
         }
         // The epochs were written before the snapshot was; what they say of later offsets may have been cut off since.
         let before = self.epochs.clone();
@@ -501,13 +501,13 @@ impl Log {
     /// A snapshot from before `from` may speak of a transaction as open whose end the cleaner has taken away since. It took
     /// its records before that, and of an open one it takes none: the first batch says which it is.
     fn end_cleaned_transactions(&mut self, segments: &[Arc<Segment>], from: Offset) -> Result<(), StorageError> {
-        let cache = Arc::clone(&self.shared.cache);
+        let shared = Arc::clone(&self.shared);
         let open: Vec<_> = self.producers.open_transactions().filter(|(_, first)| *first < from).collect();
         for (id, first) in open {
             let place = segments.partition_point(|segment| segment.base <= first).checked_sub(1);
             // What retention took away cannot be asked.
             let Some(segment) = place.and_then(|place| segments.get(place)) else { continue };
-            let found = segment.find(first, self.size_of(segment), &cache)?.map(|(_, header)| header);
+            let found = segment.find(first, self.size_of(segment), shared.access())?.map(|(_, header)| header);
             let is_there = found.is_some_and(|header| {
                 header.base_offset == first && header.producer_id == id && header.attributes.is_transactional()
             });
@@ -524,7 +524,7 @@ impl Log {
     }
 
     fn restore_aborted(&mut self, segment: &Arc<Segment>, entry: &AbortedTransaction) -> Result<(), StorageError> {
-        if segment.has_aborted(entry.last_offset, &self.shared.cache)? {
+        if segment.has_aborted(entry.last_offset, self.shared.access())? {
             return Ok(());
         }
         segment.push_aborted(entry)?;
@@ -537,13 +537,13 @@ impl Log {
     }
 
     fn replay(&mut self, segment: &Arc<Segment>, walk_from: Offset, from: Offset) -> Result<(), StorageError> {
-        let cache = Arc::clone(&self.shared.cache);
+        let shared = Arc::clone(&self.shared);
         let size = self.size_of(segment);
         if size == 0 || walk_from >= self.end {
             return Ok(());
         }
-        let Some((position, _)) = segment.find(walk_from, size, &cache)? else { return Ok(()) };
-        let (file, path) = (segment.read_file(Kind::Log, &cache)?, segment.path(Kind::Log));
+        let Some((position, _)) = segment.find(walk_from, size, shared.access())? else { return Ok(()) };
+        let (file, path) = (segment.read_file(Kind::Log, shared.access())?, segment.path(Kind::Log));
         self.recovered.replayed_bytes += size - position;
         let mut walk = Walk::new(&*file, &path, position, size, segment.base, SCAN, false);
         loop {
