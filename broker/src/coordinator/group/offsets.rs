@@ -100,16 +100,7 @@ impl GroupMachine {
         let (member, instance) = (commit.member_id.as_str(), commit.instance_id.as_deref());
         match self.groups.get(&commit.group).map(|group| &group.kind) {
             Some(Kind::Classic(group)) => group.validate_commit(member, instance, commit.generation, false),
-            Some(Kind::Consumer(group)) => {
-                let is_old = !commit.knows_group_id_not_found;
-                match group.validate_commit(member, instance, commit.generation, false, is_old)? {
-                    None => Ok(()),
-                    Some(member) => commit.topics.iter().try_for_each(|topic| {
-                        let mut partitions = topic.partitions.iter();
-                        partitions.try_for_each(|of| member.may_commit(topic.id, of.partition, commit.generation))
-                    }),
-                }
-            }
+            Some(Kind::Consumer(group)) => group.validate_commit(commit, false, !commit.knows_group_id_not_found),
             // A consumer that manages its partitions itself needs no group to be there before.
             None if commit.generation < 0 => Ok(()),
             None if commit.knows_group_id_not_found => Err(GroupError::GroupIdNotFound),

@@ -46,14 +46,16 @@ impl GroupMachine {
         step
     }
 
-    /// A producer that does not say on whose behalf it commits is believed.
+    /// A producer that does not say on whose behalf it commits is believed. A stale epoch has the code that producers knew
+    /// before there were member epochs.
     fn validate_transactional(&self, commit: &OffsetCommit) -> Result<(), GroupError> {
         let (member, instance) = (commit.member_id.as_str(), commit.instance_id.as_deref());
         match self.groups.get(&commit.group).map(|group| &group.kind) {
             Some(Kind::Classic(group)) => group.validate_commit(member, instance, commit.generation, true),
-            Some(Kind::Consumer(group)) => {
-                group.validate_commit(member, instance, commit.generation, true, false).map(|_member| ())
-            }
+            Some(Kind::Consumer(group)) => match group.validate_commit(commit, true, false) {
+                Err(GroupError::StaleMemberEpoch) => Err(GroupError::IllegalGeneration),
+                outcome => outcome,
+            },
             None if commit.generation < 0 => Ok(()),
             None => Err(GroupError::IllegalGeneration),
         }

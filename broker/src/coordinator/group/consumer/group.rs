@@ -4,7 +4,7 @@ use crate::coordinator::group::records::{
     ConsumerGroupValue, ConsumerMemberValue, ConsumerRecord, CurrentValue, Epochs, GroupRecord, MemberState,
     Partitions, RegexValue, TargetEpochValue,
 };
-use crate::coordinator::group::types::GroupError;
+use crate::coordinator::group::types::{GroupError, OffsetCommit};
 use millrace_metadata::Image;
 use millrace_model::{Timestamp, TopicId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,7 +53,7 @@ impl ConsumerMember {
     ///
     /// # Errors
     /// What the member hears where it is not.
-    pub fn may_commit(&self, topic: TopicId, partition: i32, epoch: i32) -> Result<(), GroupError> {
+    fn may_commit(&self, topic: TopicId, partition: i32, epoch: i32) -> Result<(), GroupError> {
         let since = |epochs: &Epochs| epochs.get(&topic).and_then(|partitions| partitions.get(&partition)).copied();
         match since(&self.current.assigned).or_else(|| since(&self.current.revoking)) {
             Some(since) if epoch >= since => Ok(()),
@@ -233,33 +233,34 @@ impl ConsumerGroup {
             })
     }
 
-    /// Whether the group may store offsets for this member. Where the member's epoch has gone on since, each partition
-    /// must pass [`ConsumerMember::may_commit`].
+    /// Whether the group may store these offsets. Where the member's epoch has gone on since, the member must have had each
+    /// partition in the epoch that it names.
     ///
     /// # Errors
     /// What the member is to be told instead.
     pub fn validate_commit(
         &self,
-        member_id: &str,
-        instance_id: Option<&str>,
-        epoch: i32,
+        commit: &OffsetCommit,
         transactional: bool,
         is_old_request: bool,
-    ) -> Result<Option<Arc<ConsumerMember>>, GroupError> {
+    ) -> Result<(), GroupError> {
+        let (epoch, member_id) = (commit.generation, commit.member_id.as_str());
         if epoch < 0 && self.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
-        if transactional && epoch == -1 && member_id.is_empty() && instance_id.is_none() {
-            return Ok(None);
+        if transactional && epoch == -1 && member_id.is_empty() && commit.instance_id.is_none() {
+            return Ok(());
         }
         let member = self.member(member_id).ok_or(GroupError::UnknownMemberId)?;
         if !transactional && !member.is_classic() && is_old_request {
             return Err(GroupError::UnsupportedVersion);
         }
         match epoch.cmp(&member.current.epoch) {
-            std::cmp::Ordering::Equal => Ok(None),
+            std::cmp::Ordering::Equal => Ok(()),
             std::cmp::Ordering::Greater => Err(member.stale()),
-            std::cmp::Ordering::Less => Ok(Some(Arc::clone(member))),
+            std::cmp::Ordering::Less => commit.topics.iter().try_for_each(|topic| {
+                topic.partitions.iter().try_for_each(|of| member.may_commit(topic.id, of.partition, epoch))
+            }),
         }
     }
 

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::coordinator::group::records::Partitions;
+use crate::coordinator::group::transactions::TxnOffsetCommit;
 use millrace_metadata::{BrokerRegistration, Command, NewPartitions, NewTopic, Placement};
-use millrace_model::NodeId;
+use millrace_model::{NodeId, ProducerEpoch};
 use std::collections::BTreeSet;
 
 impl Facts {
@@ -154,10 +155,25 @@ impl Stage {
         topic: TopicId,
         partition: i32,
     ) -> Option<GroupError> {
-        let mut request = commit(&consumer.id, epoch, partition, 5, "");
-        if let Request::Commit(commit) = &mut request {
-            commit.topics[0].id = topic;
-        }
+        let commit = of_topic(commit(&consumer.id, epoch, partition, 5, ""), topic);
+        self.outcome_of(Request::Commit(commit))
+    }
+
+    /// The same as part of a transaction.
+    fn transactional_commit_of(
+        &mut self,
+        consumer: &Consumer,
+        epoch: i32,
+        topic: TopicId,
+        partition: i32,
+    ) -> Option<GroupError> {
+        let commit = of_topic(commit(&consumer.id, epoch, partition, 5, ""), topic);
+        let (producer_id, producer_epoch) = (ProducerId::new(7), ProducerEpoch::new(0));
+        let commit = TxnOffsetCommit { commit, producer_id, producer_epoch, guard: None };
+        self.outcome_of(Request::CommitInTransaction(commit))
+    }
+
+    fn outcome_of(&mut self, request: Request) -> Option<GroupError> {
         let token = self.ask(request);
         match &self.replies[&token] {
             Reply::Commit(outcome) => outcome.as_ref().err().copied(),
@@ -285,6 +301,27 @@ fn commits_need_the_members_epoch_or_the_one_each_partition_was_given_in() {
     assert_eq!(stage.commit_of(&a, 2, topic, 0), None, "it has had this partition since epoch 2");
     assert_eq!(stage.commit_of(&a, 2, topic, 2), Some(GroupError::StaleMemberEpoch));
     assert_eq!(stage.commit_of(&Consumer::new("b", &[]), 1, topic, 0), Some(GroupError::UnknownMemberId));
+}
+
+#[test]
+fn offsets_in_a_transaction_need_the_same_epochs_and_a_stale_one_has_its_older_name() {
+    let mut stage = Stage::new();
+    let topic = stage.facts.create("t", 2);
+    let mut a = Consumer::new("a", &["t"]);
+    stage.go(&mut a).unwrap();
+    assert_eq!(stage.transactional_commit_of(&a, 3, topic, 0), Some(GroupError::IllegalGeneration));
+    stage.facts.grow(topic, 3);
+    stage.settle(&mut [&mut a]);
+    assert_eq!(stage.transactional_commit_of(&a, 3, topic, 2), None);
+    assert_eq!(stage.transactional_commit_of(&a, 2, topic, 0), None, "it has had this partition since epoch 2");
+    assert_eq!(stage.transactional_commit_of(&a, 2, topic, 2), Some(GroupError::IllegalGeneration));
+    let mut b = Consumer::new("b", &["t"]);
+    stage.settle(&mut [&mut a, &mut b]);
+    let lost = (0..3).find(|partition| !a.owned[&topic].contains(partition)).unwrap();
+    assert_eq!(stage.transactional_commit_of(&a, 2, topic, lost), Some(GroupError::IllegalGeneration), "b has it now");
+    let nobody = Consumer { id: String::new(), ..Consumer::new("", &[]) };
+    assert_eq!(stage.transactional_commit_of(&nobody, -1, topic, 0), None, "who names no member is believed");
+    assert_eq!(stage.transactional_commit_of(&Consumer::new("z", &[]), 1, topic, 0), Some(GroupError::UnknownMemberId));
 }
 
 #[test]

@@ -217,7 +217,7 @@ impl Stage {
         partition: i32,
         offset: i64,
     ) -> Result<Option<GroupError>, GroupError> {
-        let token = self.ask(commit(member, generation, partition, offset, "note"));
+        let token = self.ask(Request::Commit(commit(member, generation, partition, offset, "note")));
         match &self.replies[&token] {
             Reply::Commit(Ok(topics)) => Ok(topics[0].partitions[0].1),
             Reply::Commit(Err(error)) => Err(*error),
@@ -279,14 +279,14 @@ impl Stage {
     }
 }
 
-fn commit(member: &str, generation: i32, partition: i32, offset: i64, note: &str) -> Request {
+fn commit(member: &str, generation: i32, partition: i32, offset: i64, note: &str) -> OffsetCommit {
     let partition = CommitPartition {
         partition,
         offset: Offset::new(offset),
         leader_epoch: LeaderEpoch::new(3),
         metadata: Some(note.into()),
     };
-    Request::Commit(OffsetCommit {
+    OffsetCommit {
         group: "g".into(),
         generation,
         member_id: member.into(),
@@ -294,7 +294,12 @@ fn commit(member: &str, generation: i32, partition: i32, offset: i64, note: &str
         retention_time_ms: -1,
         knows_group_id_not_found: true,
         topics: vec![CommitTopic { name: "t".into(), id: TopicId::NIL, partitions: vec![partition] }],
-    })
+    }
+}
+
+fn of_topic(mut commit: OffsetCommit, topic: TopicId) -> OffsetCommit {
+    commit.topics[0].id = topic;
+    commit
 }
 
 #[derive(Clone)]

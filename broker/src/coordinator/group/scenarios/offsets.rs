@@ -23,7 +23,7 @@ fn offsets_are_stored_for_members_and_for_consumers_without_a_group() {
 fn an_offset_for_a_group_that_is_not_there_is_refused_as_the_client_understands_it() {
     let mut stage = Stage::new();
     assert_eq!(stage.commit("m", 1, 0, 1), Err(GroupError::GroupIdNotFound));
-    let Request::Commit(old) = commit("m", 1, 0, 1, "") else { panic!() };
+    let old = commit("m", 1, 0, 1, "");
     let token = stage.ask(Request::Commit(OffsetCommit { knows_group_id_not_found: false, ..old }));
     assert_eq!(stage.replies[&token], Reply::Commit(Err(GroupError::IllegalGeneration)));
 }
@@ -40,12 +40,12 @@ fn a_commit_while_the_generation_is_being_completed_waits_for_the_client_to_sync
 #[test]
 fn metadata_beyond_the_limit_is_refused_for_its_partition_only() {
     let mut stage = Stage::new();
-    let token = stage.ask(commit("", -1, 0, 7, &"x".repeat(4_097)));
+    let token = stage.ask(Request::Commit(commit("", -1, 0, 7, &"x".repeat(4_097))));
     let Reply::Commit(Ok(topics)) = &stage.replies[&token] else { panic!() };
     assert_eq!(topics[0].partitions, [(0, Some(GroupError::OffsetMetadataTooLarge))]);
     assert!(stage.log.is_empty());
     // 4,096 UTF-16 units, though more bytes.
-    let token = stage.ask(commit("", -1, 0, 7, &"ä".repeat(4_096)));
+    let token = stage.ask(Request::Commit(commit("", -1, 0, 7, &"ä".repeat(4_096))));
     let Reply::Commit(Ok(topics)) = &stage.replies[&token] else { panic!() };
     assert_eq!(topics[0].partitions, [(0, None)]);
 }
