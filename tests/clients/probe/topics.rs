@@ -22,7 +22,10 @@ pub fn name(name: &str) -> TopicName {
     TopicName(text(name))
 }
 
-/// ApiVersions: the range of every key that we serve is Kafka's.
+/// The features that are served here; Kafka lists others too.
+const FEATURES: [&str; 3] = ["group.version", "metadata.version", "transaction.version"];
+
+/// ApiVersions: the range of every key that we serve is Kafka's, and so is what is said of the features that we have.
 pub fn versions(pair: &mut Pair) {
     let served: Vec<i16> = super::answer::<ApiVersionsRequest>(
         pair.ours.port(),
@@ -42,9 +45,10 @@ pub fn versions(pair: &mut Pair) {
         pair.ask_tidy::<ApiVersionsRequest>(&format!("ApiVersions, {case}"), request, |answer| {
             answer.api_keys.retain(|key| served.contains(&key.api_key));
             answer.api_keys.sort_by_key(|key| key.api_key);
-            // Features are each broker's own.
-            answer.supported_features.clear();
-            answer.finalized_features.clear();
+            answer.supported_features.retain(|feature| FEATURES.contains(&feature.name.as_str()));
+            answer.finalized_features.retain(|feature| FEATURES.contains(&feature.name.as_str()));
+            answer.supported_features.sort_by(|a, b| a.name.cmp(&b.name));
+            answer.finalized_features.sort_by(|a, b| a.name.cmp(&b.name));
             answer.finalized_features_epoch = -1;
         });
     }

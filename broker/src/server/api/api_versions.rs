@@ -1,7 +1,8 @@
 //! ApiVersions (18), versions 0 to 4: what is served, before anything else is asked.
 //!
 //! A version that is not served is answered in version 0 with UNSUPPORTED_VERSION and the range of ApiVersions itself, so
-//! that the client can ask again (KIP-511). From version 3 on the client says what it is.
+//! that the client can ask again (KIP-511). From version 3 on the client says what it is, and hears of features; in version 3
+//! only of those that cannot be at level 0: Java clients before 3.9 break off at the others (KAFKA-17492).
 
 use super::{Asked, Context, TABLE, encode};
 use crate::server::service::{Answer, Call};
@@ -31,6 +32,7 @@ pub(super) fn handle(asked: Asked, request: ApiVersionsRequest) -> ApiVersionsRe
     if asked.version < 3 {
         return response;
     }
+    let may_be_told = |(_, min, _): &&(&'static str, i16, i16)| *min > 0 || asked.version > 3;
     let supported = |(name, min, max): &(&'static str, i16, i16)| {
         SupportedFeatureKey::default()
             .with_name(StrBytes::from_static_str(name))
@@ -45,7 +47,7 @@ pub(super) fn handle(asked: Asked, request: ApiVersionsRequest) -> ApiVersionsRe
     };
     let epoch = i64::try_from(asked.context.cluster.image().index()).unwrap_or(0);
     response
-        .with_supported_features(FEATURES.iter().map(supported).collect())
+        .with_supported_features(FEATURES.iter().filter(may_be_told).map(supported).collect())
         .with_finalized_features_epoch(epoch)
         .with_finalized_features(FEATURES.iter().map(finalized).collect())
 }

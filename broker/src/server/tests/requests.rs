@@ -58,6 +58,24 @@ pub(super) fn only(response: &FetchResponse) -> &PartitionData {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn features_that_may_be_at_level_0_are_kept_from_clients_that_break_off_at_them() {
+    let node = Node::start().await;
+    let mut client = node.client().await;
+    let request = ApiVersionsRequest::default()
+        .with_client_software_name(StrBytes::from_static_str("test"))
+        .with_client_software_version(StrBytes::from_static_str("1"));
+    for (version, expected) in
+        [(3, &["metadata.version"][..]), (4, &["group.version", "metadata.version", "transaction.version"])]
+    {
+        let sent = client.send_version(version, &request).await.unwrap();
+        let response: ApiVersionsResponse = client.receive(sent).await.unwrap();
+        let supported: Vec<_> = response.supported_features.iter().map(|feature| feature.name.as_str()).collect();
+        assert_eq!(supported, expected, "version {version}");
+        assert_eq!(response.finalized_features.len(), 3, "version {version}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_produced_in_any_version_is_fetched_in_any_version() {
     let node = Node::start().await;
     let mut client = node.client().await;
