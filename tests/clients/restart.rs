@@ -1,10 +1,11 @@
 //! What a broker remembers from one start to the next.
 
-use millrace_tests::broker::Broker;
+use millrace_tests::broker::{Broker, Options, skipped_on_kafka};
 use millrace_tests::client::{Commands as _, Library, seen};
 use millrace_tests::record::Record;
 use millrace_tests::{segments, session};
 use serde_json::json;
+use std::io::{Read as _, Write as _};
 
 const AT: i64 = 1_700_000_000_000;
 
@@ -51,4 +52,26 @@ fn a_stopped_broker_comes_back_with_everything() {
 #[test]
 fn a_killed_broker_comes_back_with_everything() {
     topics_records_groups_and_configs_survive(Broker::kill);
+}
+
+#[test]
+fn a_broker_whose_log_lies_on_a_full_disk_goes_on() {
+    if skipped_on_kafka("where Kafka logs to is log4j's affair") {
+        return;
+    }
+    let mut broker = Broker::with(Options { log: Some("/dev/full".into()), ..Options::default() });
+    for _ in 0..3 {
+        // Each such connection is worth a line.
+        let mut stranger = std::net::TcpStream::connect(broker.bootstrap()).expect("the broker listens");
+        stranger.write_all(&(-1_i32).to_be_bytes()).expect("it takes four bytes");
+        assert_eq!(stranger.read(&mut [0; 1]).expect("it hangs up in order"), 0);
+    }
+    let mut client = session::open(Library::Librdkafka, &broker.bootstrap()).expect("always there");
+    client.create("kept", 1, json!({}));
+    assert_eq!(client.produce("kept", "none", &[Record::new(None, Some(b"a"), AT)]), [Ok((0, 0))]);
+    broker.kill();
+    broker.restart();
+    let mut client = session::open(Library::Librdkafka, &broker.bootstrap()).expect("always there");
+    assert_eq!(client.consume("kept", 0, 0, 1).len(), 1);
+    broker.stop();
 }

@@ -51,6 +51,8 @@ pub struct Options {
     pub topics: Option<PathBuf>,
     /// Broker settings by Kafka's names.
     pub config: Vec<(String, String)>,
+    /// Where the log goes, if not into a file that [`Broker::log`] reads.
+    pub log: Option<PathBuf>,
 }
 
 /// A broker, running or not.
@@ -125,7 +127,8 @@ impl Broker {
 
     /// Starts the process without waiting for it.
     pub fn spawn(&mut self) {
-        let log = File::options().create(true).append(true).open(self.home().join("broker.log")).expect("a log file");
+        let path = self.options.log.clone().unwrap_or_else(|| self.home().join("broker.log"));
+        let log = File::options().create(true).append(true).open(path).expect("a log file");
         let mut command = match self.kind {
             Kind::Kafka => kafka::run(&self.properties),
             Kind::Millrace => self.serve(),

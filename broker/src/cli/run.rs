@@ -98,7 +98,13 @@ async fn start_anywhere(
 fn start_log(default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    // A line that cannot be written is lost. Without the last setting the library would say so on stderr, of all places, and
+    // panic where that fails: a full disk under the log would end whichever task has something to say.
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .log_internal_errors(false);
     // Somebody who embeds the command line may have a log already.
     let _ = log.try_init();
 }

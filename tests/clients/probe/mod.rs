@@ -86,8 +86,8 @@ impl Pair {
             ("transaction.abort.timed.out.transaction.cleanup.interval.ms", "500"),
         ];
         let config: Vec<_> = config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let kafka = Broker::of(Kind::Kafka, Options { config: config.clone(), topics: None });
-        let ours = Broker::with(Options { config, topics: None });
+        let kafka = Broker::of(Kind::Kafka, Options { config: config.clone(), ..Options::default() });
+        let ours = Broker::with(Options { config, ..Options::default() });
         Some(Self { ours, kafka, asked: 0, known: Known::all(), differences: BTreeMap::new() })
     }
 
