@@ -203,7 +203,24 @@ pub fn batch(batch: &Batch, rules: &Rules, now: Timestamp) -> Result<Checked, In
         return Ok(Checked { restamp: None });
     }
     let plain = rewrite::plain_records(batch, rules.unfolded_limit)?;
-    walk(header, &plain, rules, &bounds)
+    walk(header, &plain, rules, &bounds, Deltas::Counted)
+}
+
+/// Checks what the broker itself made of a batch that was checked before: records may be missing or changed, keys and
+/// timestamps included. A fault's index is the record's place in the batch as it was produced.
+///
+/// # Errors
+/// [`Invalid`]: the batch must not be appended.
+pub fn replaced(batch: &Batch, rules: &Rules, now: Timestamp) -> Result<(), Invalid> {
+    let header = batch.header();
+    let bounds = Bounds::new(rules, header, now);
+    let asked =
+        rules.keys_required || bounds.earliest > Timestamp::new(i64::MIN) || header.max_timestamp > bounds.latest;
+    if header.records_count == 0 || !asked {
+        return Ok(());
+    }
+    let plain = rewrite::plain_records(batch, rules.unfolded_limit)?;
+    walk(header, &plain, rules, &bounds, Deltas::WithGaps).map(drop)
 }
 
 /// Whether the answer depends on more than the header.
@@ -254,12 +271,28 @@ impl Bounds {
     }
 }
 
-fn walk(header: &BatchHeader, plain: &[u8], rules: &Rules, bounds: &Bounds) -> Result<Checked, Invalid> {
+/// What the records' offset deltas are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Deltas {
+    /// 0, 1, 2…
+    Counted,
+    /// Those of the records that are left.
+    WithGaps,
+}
+
+fn walk(
+    header: &BatchHeader,
+    plain: &[u8],
+    rules: &Rules,
+    bounds: &Bounds,
+    deltas: Deltas,
+) -> Result<Checked, Invalid> {
     let mut faults = Vec::new();
     let mut total = 0;
     let mut max_timestamp = Timestamp::NONE;
-    for (record, index) in Records::new(plain, header.records_count).zip(0i32..) {
+    for (record, place) in Records::new(plain, header.records_count).zip(0i32..) {
         let record = record?;
+        let index = if deltas == Deltas::Counted { place } else { record.offset_delta() };
         let timestamp = bounds.fixed.unwrap_or_else(|| header.base_timestamp.plus_ms(record.timestamp_delta()));
         max_timestamp = max_timestamp.max(timestamp);
         let why = if record.offset_delta() != index {

@@ -36,6 +36,7 @@ use millrace_storage::clean::CleanOptions;
 use millrace_storage::data_dir::{DataDir, Meta, decode_uuid, encode_uuid};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -47,6 +48,8 @@ const CLUSTER_DIR: &str = "cluster";
 const PLUGINS_DIR: &str = "plugins";
 /// What a batch's records may unfold to where a plugin looks at them.
 const UNFOLDED_BYTES: usize = 64 << 20;
+/// How long a partition that could not be opened stays away before it is tried again.
+const OPEN_AGAIN: Duration = Duration::from_secs(10);
 
 /// A running node.
 #[derive(Debug)]
@@ -282,13 +285,19 @@ fn cleaner_options(settings: &BrokerSettings) -> CleanerOptions {
     }
 }
 
-/// Keeps the partitions in line with the cluster's facts.
+/// Keeps the partitions in line with the cluster's facts. One that could not be opened, for want of space perhaps, is tried
+/// again.
 async fn follow(cluster: ClusterHandle, partitions: Partitions) {
     let mut images = cluster.watch();
     loop {
         let image = Arc::clone(&images.borrow_and_update());
         partitions.follow(&image).await;
-        if images.changed().await.is_err() {
+        let changed = if partitions.are_whole() {
+            images.changed().await
+        } else {
+            tokio::time::timeout(OPEN_AGAIN, images.changed()).await.unwrap_or(Ok(()))
+        };
+        if changed.is_err() {
             return;
         }
     }

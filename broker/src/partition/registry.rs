@@ -49,6 +49,12 @@ impl TopicPartitions {
         self.partitions.get(usize::try_from(partition.get()).ok()?)?.as_ref()
     }
 
+    /// Whether each that this node has to have is open.
+    fn is_whole(&self, node: NodeId) -> bool {
+        let assigned = self.topic.partitions.iter().map(|assigned| assigned.replicas.contains(&node));
+        assigned.zip(&self.partitions).all(|(assigned, open)| open.is_some() || !assigned)
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &PartitionHandle> {
         self.partitions.iter().flatten()
@@ -172,7 +178,9 @@ impl Partitions {
         let mut changed = false;
         for topic in image.topics() {
             let entry = match before.by_id.get(&topic.id) {
-                Some(entry) if same_keys && Arc::ptr_eq(&entry.topic, topic) => Arc::clone(entry),
+                Some(entry) if same_keys && Arc::ptr_eq(&entry.topic, topic) && entry.is_whole(self.0.node) => {
+                    Arc::clone(entry)
+                }
                 known => {
                     changed = true;
                     Arc::new(self.bring_in_line(known, topic).await)
@@ -184,6 +192,11 @@ impl Partitions {
             self.0.tables.store(Arc::new(after));
         }
         self.0.applied.send_replace(image.index());
+    }
+
+    /// Whether each partition that this node has to have is open.
+    pub fn are_whole(&self) -> bool {
+        self.0.tables.load().by_id.values().all(|entry| entry.is_whole(self.0.node))
     }
 
     /// Closes every partition: no more appends, everything flushed. For a clean shutdown.

@@ -9,10 +9,10 @@ use millrace_metadata::{
     Plugin, PluginReference, Stage, Topic,
 };
 use millrace_model::builder::BatchBuilder;
-use millrace_model::record::encode::HeaderSource;
+use millrace_model::record::encode::{HeaderSource, RecordParts};
 use millrace_model::{
-    Batch, NodeId, Offload, Offset, PartitionId, ProducerEpoch, ProducerId, SystemClock, Timestamp, TopicId,
-    TopicPartition, rewrite,
+    Batch, Clock as _, NodeId, Offload, Offset, PartitionId, ProducerEpoch, ProducerId, SystemClock, Timestamp,
+    TopicId, TopicPartition, rewrite,
 };
 use millrace_storage::ProducerError;
 use millrace_storage::data_dir::DataDir;
@@ -59,6 +59,9 @@ impl BatchStage for Obedient {
                     let batch = rewrite::replace_records(header, none, Default::default(), None).unwrap();
                     StageOutcome::Replaced(batch)
                 }
+                b"anonymous" => StageOutcome::Replaced(second_only(&batch, None, 0)),
+                b"ahead" => StageOutcome::Replaced(second_only(&batch, Some(b"k"), i64::MAX / 2)),
+                b"behind" => StageOutcome::Replaced(second_only(&batch, Some(b"k"), -999)),
                 _ => StageOutcome::Unchanged,
             }
         })
@@ -138,17 +141,21 @@ impl Bench {
             rack: None,
             incarnation: uuid::Uuid::from_u128(1),
         }));
-        bench.apply(Command::CreateTopics {
+        bench.create(topic, "t", 1, configs);
+        bench.follow().await;
+        bench
+    }
+
+    fn create(&mut self, id: TopicId, name: &str, partitions: i32, configs: &[(&str, &str)]) {
+        self.apply(Command::CreateTopics {
             topics: vec![NewTopic {
-                id: topic,
-                name: "t".to_owned(),
-                placement: Placement::Spread { partitions: 1, factor: 1, seed: 0 },
+                id,
+                name: name.to_owned(),
+                placement: Placement::Spread { partitions, factor: 1, seed: 0 },
                 config: configs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
                 attachments: Vec::new(),
             }],
         });
-        bench.follow().await;
-        bench
     }
 
     fn apply(&mut self, command: Command) {
@@ -222,6 +229,14 @@ fn batch(values: &[&str], sequence: Option<i32>) -> Batch {
     builder.build().unwrap()
 }
 
+/// What a stage leaves that drops the first record and gives the second this key and timestamp delta.
+fn second_only(batch: &Batch, key: Option<&[u8]>, timestamp_delta: i64) -> Batch {
+    let mut section = millrace_model::builder::Section::with_capacity(0);
+    let headers = HeaderSource::None;
+    section.push(&RecordParts { offset_delta: 1, timestamp_delta, key, value: Some(b"left"), headers }).unwrap();
+    rewrite::replace_records(batch.header(), section, Default::default(), None).unwrap()
+}
+
 fn first_value(batch: &Batch) -> Bytes {
     let section = batch.records_section();
     let first = millrace_model::record::Records::new(&section, 1).next().unwrap();
@@ -273,6 +288,66 @@ async fn a_refused_batch_leaves_no_trace_and_its_sequence_is_free() {
     assert_eq!(partition.high_watermark(), Offset::ZERO);
     let second = partition.append(batch(&["fine"], Some(0)), Origin::Client).await.unwrap();
     assert_eq!(second.base_offset, Offset::ZERO);
+}
+
+#[tokio::test]
+async fn what_a_stage_makes_of_a_batch_is_held_against_the_topics_rules_like_what_a_producer_sends() {
+    let cases = [
+        ("anonymous", ("cleanup.policy", "compact"), "without key"),
+        ("ahead", ("message.timestamp.after.max.ms", "3600000"), "out of range"),
+        // A second before the record was produced.
+        ("behind", ("message.timestamp.before.max.ms", "9000000000000"), ""),
+        ("behind", ("message.timestamp.before.max.ms", "1"), "out of range"),
+    ];
+    for (value, config, reason) in cases {
+        let bench = Bench::new(Some(Arc::default()), &[config]).await;
+        let partition = bench.partition();
+        let mut builder = BatchBuilder::new().producer(ProducerId::new(5), ProducerEpoch::new(0), 0);
+        let now = SystemClock::default().now();
+        for value in [value, "second"] {
+            builder.append(now, Some(b"k"), Some(value.as_bytes()), HeaderSource::None).unwrap();
+        }
+        let appended = partition.append(builder.build().unwrap(), Origin::Client).await;
+        if reason.is_empty() {
+            assert_eq!(appended.unwrap().base_offset, Offset::ZERO);
+            continue;
+        }
+        match appended {
+            Err(AppendError::Invalid { records, .. } | AppendError::InvalidTimestamp { records, .. }) => {
+                assert_eq!(records.len(), 1, "{records:?}");
+                // The place that the record had in the batch as it was produced.
+                assert_eq!(records[0].index, 1);
+                assert!(records[0].reason.contains(reason), "{records:?}");
+            }
+            other => panic!("{value}: {other:?}"),
+        }
+        assert_eq!(partition.high_watermark(), Offset::ZERO);
+        let next = partition.append(batch(&["fine"], None), Origin::Client).await;
+        assert!(next.is_ok() || config.1 == "1", "{next:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_partition_that_found_no_space_comes_when_there_is_some() {
+    let mut bench = Bench::new(None, &[]).await;
+    let others = TopicId::new(uuid::Uuid::from_u128(8));
+    let there = |bench: &Bench| {
+        (0..2)
+            .filter(|index| {
+                let partition = PartitionId::new(*index);
+                bench.partitions.get(TopicPartition { topic: others, partition }).is_some()
+            })
+            .count()
+    };
+    bench.create(others, "others", 2, &[]);
+    bench.disk.set_capacity(Some(0));
+    bench.follow().await;
+    assert_eq!((there(&bench), bench.partitions.are_whole()), (0, false));
+    bench.follow().await;
+    assert_eq!(there(&bench), 0);
+    bench.disk.set_capacity(None);
+    bench.follow().await;
+    assert_eq!((there(&bench), bench.partitions.are_whole()), (2, true));
 }
 
 #[tokio::test(start_paused = true)]

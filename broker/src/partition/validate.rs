@@ -25,6 +25,21 @@ pub(super) fn produced(
     }
 }
 
+/// Checks what a stage made of such a batch. A stage may do with records what it likes, but nothing that their topic does not
+/// take: without its key a record would go with the next round of cleaning, and one from the far future would never expire.
+///
+/// # Errors
+/// Why it must not be appended.
+pub(super) fn replaced(
+    batch: &Batch,
+    partition: &str,
+    settings: &TopicSettings,
+    now: Timestamp,
+) -> Result<(), AppendError> {
+    fits(batch, settings)?;
+    validate::replaced(batch, &rules(settings), now).map_err(|invalid| refusal(invalid, partition))
+}
+
 /// The batch as the topic stores it: stamped and compressed as its settings say.
 ///
 /// # Errors
@@ -56,7 +71,7 @@ pub(super) fn as_stored(
 }
 
 /// Holds `max.message.bytes` against a batch.
-pub(super) fn fits(batch: &Batch, settings: &TopicSettings) -> Result<(), AppendError> {
+fn fits(batch: &Batch, settings: &TopicSettings) -> Result<(), AppendError> {
     let (size, limit) = (batch.bytes().len(), usize::try_from(settings.max_message_bytes).unwrap_or(usize::MAX));
     if size > limit { Err(AppendError::TooLarge { size, limit }) } else { Ok(()) }
 }

@@ -2,7 +2,7 @@
 //!
 //! 1. Checksum and form are checked on the batch as produced, before its turn comes ([`Candidate`]).
 //! 2. The producer's sequence is checked, on the batch as produced: a retry is recognised whatever the stage makes of it.
-//! 3. The attached stage sees the batch; it may replace or refuse it.
+//! 3. The attached stage sees the batch; it may replace or refuse it. What replaces it is held against the topic's rules again.
 //! 4. The topic's timestamp type and codec are applied.
 //! 5. Before the first batch of another generation of the stage, the generation and the log's end are noted durably.
 //! 6. Offsets are assigned and the batch is appended.
@@ -180,7 +180,7 @@ impl Writer {
             match stage.run(candidate.batch.clone(), context).await {
                 StageOutcome::Unchanged => {}
                 StageOutcome::Replaced(batch) => {
-                    validate::fits(&batch, &partition.settings.load())?;
+                    validate::replaced(&batch, &partition.name, &partition.settings.load(), candidate.now)?;
                     // Its largest timestamp was taken from its own records.
                     candidate = Candidate { batch, restamp: None, ..candidate };
                 }

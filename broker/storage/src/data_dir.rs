@@ -271,7 +271,10 @@ impl DataDir {
     }
 
     /// Whether there is nothing in the directory that somebody could miss.
-    fn is_bare(&self, path: &Path) -> Result<bool, StorageError> {
+    ///
+    /// # Errors
+    /// As the disk says.
+    pub fn is_bare(&self, path: &Path) -> Result<bool, StorageError> {
         let names = self.disk.list(path).map_err(StorageError::io("list", path))?;
         Ok(names.iter().all(|name| name == PARTITION_META))
     }

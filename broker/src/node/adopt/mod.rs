@@ -194,6 +194,8 @@ pub(super) fn put_in_order(dir: &mut DataDir, image: &Image) -> Result<(), Stora
         }
         match (stranger(&partition, image), partition.topic_id) {
             (None, Some(_)) => {}
+            // Whoever opens it names it; a full disk, which may have left it so, does not keep the node from starting.
+            (None, None) if dir.is_bare(&partition.path)? => {}
             (None, None) => name(dir, &partition, image)?,
             (Some(_), Some(id)) if image.was_deleted(id) => {
                 tracing::info!(directory = %partition.path.display(), "removing the directory of a deleted topic");

@@ -359,6 +359,19 @@ fn a_directory_without_an_id_is_known_by_kafkas_metadata() {
     assert_eq!((image.topic("forever").unwrap().id, ends["forever-0"]), (id(2), RECORDS));
 }
 
+#[test]
+fn a_directory_that_a_full_disk_left_without_an_id_does_not_keep_the_node_from_starting() {
+    let disk = kafka(0, &TOPICS[..1], &[]);
+    let (image, _) = start(&disk, Vec::new()).unwrap();
+    let mut dir = DataDir::open(Arc::new(disk.clone()), DATA.into()).unwrap();
+    let bare = Path::new(DATA).join("orders-0");
+    disk.remove_dir_all(&bare).unwrap();
+    disk.create_dir_all(&bare).unwrap();
+    disk.set_capacity(Some(0));
+    put_in_order(&mut dir, &image).unwrap();
+    assert!(!dir.partitions().unwrap().is_empty(), "it is left for whoever opens it");
+}
+
 fn facts(disk: &SimDisk) -> Result<Option<KafkaFacts>, String> {
     KafkaFacts::read(disk, &Path::new(DATA).join(KAFKA_METADATA_DIR))
 }
