@@ -13,6 +13,10 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 /// The largest answer that is read.
 const MAX_ANSWER: u64 = 64 << 20;
 
+/// From here on a body is sent only once the broker wants it: one that refuses by the head alone would hang up in the middle
+/// of it, and what it had to say would be lost.
+const LARGE_BODY: usize = 16 << 10;
+
 /// A broker's HTTP port.
 #[derive(Debug)]
 pub struct Client {
@@ -75,6 +79,9 @@ impl Client {
             Fault::new(format!("{} is not the address of an HTTP port: {error}", self.broker))
                 .next("name the broker's HTTP port with --broker HOST:PORT")
         };
+        if body.len() > LARGE_BODY {
+            request = request.header("expect", "100-continue");
+        }
         let request = request.body(body).map_err(|error| wrong(&error))?;
         let mut answer = self.agent.run(request).map_err(|error| self.unreachable(&error))?;
         let status = answer.status();

@@ -66,6 +66,8 @@ pub fn push(options: &PushOptions, output: &mut Output) -> Result<(), Fault> {
         Some(name) => name.clone(),
         None => name_of(&options.file)?,
     };
+    crate::config::topic::check_plugin_name(&name)
+        .map_err(|reason| Fault::new(reason).next("give one with --name NAME"))?;
     let bytes = read_component(&options.file).map_err(|reason| {
         Fault::new(reason).next("build the plugin with: cargo build --release --target wasm32-wasip2")
     })?;

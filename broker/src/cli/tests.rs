@@ -115,6 +115,8 @@ async fn a_component_is_pushed_under_the_name_of_its_file() {
     assert!(done && said.starts_with("pushed mask-cards@1.0.0 (14B, "), "{said}");
     let (said, done) = millrace(&port, &["push", &file("text.wasm")]).await;
     assert!(!done && said.contains("is not a WebAssembly component"), "{said}");
+    let (said, done) = millrace(&port, &["push", &file("mask_cards.wasm"), "--name", "a/../b"]).await;
+    assert!(!done && said.contains("\"a/../b\" is not a plugin name"), "{said}");
     let (said, _) = millrace(&port, &["plugins"]).await;
     assert!(said.lines().nth(1).unwrap().starts_with("mask-cards  1.0.0    14B"), "{said}");
 }
@@ -141,6 +143,12 @@ async fn a_token_is_asked_for_by_name() {
     assert!(millrace(&port, &["status", "--token-file", &token("token")]).await.1);
     let (said, _) = millrace(&port, &["status", "--token-file", &token("empty")]).await;
     assert!(said.contains("holds no token"), "{said}");
+    // The broker refuses before it has read more of this than the head.
+    std::fs::write(dir.path().join("large.wasm"), [&b"\0asm"[..], &vec![0; 32 << 20]].concat()).unwrap();
+    for _ in 0..3 {
+        let (said, done) = millrace(&port, &["push", &token("large.wasm"), "--version", "1.0.0"]).await;
+        assert!(!done && said.contains("next: give the file with the broker's token"), "{said}");
+    }
 }
 
 #[test]
