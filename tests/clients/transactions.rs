@@ -22,6 +22,10 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 use serde_json::json;
 
 const PARTITIONS: i32 = 3;
+/// States of a transaction, as the transaction log has them.
+const EMPTY: u64 = 0;
+const COMPLETE_COMMIT: u64 = 4;
+const COMPLETE_ABORT: u64 = 5;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What became of a producer's transactions, each by its name.
@@ -269,6 +273,12 @@ fn committed_transactions_are_read_once_and_whole_and_aborted_ones_never_though_
     assert_eq!(set(&read(&broker.bootstrap(), topic, &stop_reading)), set(&all), "after one more kill");
     broker.stop();
     let verdict = segments::check(&broker.data_dir(), topic);
+    // Kafka's own tool reads the transaction log: the last thing said of each id is that nothing of it is open.
+    for n in 0..4 {
+        let Some(said) = segments::transaction(&broker.data_dir(), &format!("w{n}")) else { break };
+        let statuses: Vec<_> = said.iter().map(|payload| payload["transactionStatus"].as_u64()).collect();
+        assert!(matches!(statuses.last(), Some(Some(EMPTY | COMPLETE_COMMIT | COMPLETE_ABORT))), "w{n}: {statuses:?}");
+    }
     let [committed, aborted, unknown] = [
         outcomes.iter().map(|of| of.committed.len()).sum::<usize>(),
         outcomes.iter().map(|of| of.aborted.len()).sum(),

@@ -76,16 +76,27 @@ fn check_with(data_dir: &Path, topic: &str, gaps: bool) -> Option<Verdict> {
 
 /// What the transaction log says of a transactional id, record by record, as Kafka decodes it. `None` without Java.
 pub fn transaction(data_dir: &Path, id: &str) -> Option<Vec<Value>> {
+    let said = decoded(data_dir, "__transaction_state", "--transaction-log-decoder")?;
+    Some(said.into_iter().filter(|(key, _)| key["data"]["transactionalId"] == id).map(|(_, payload)| payload).collect())
+}
+
+/// What the offsets topic says, the key (with its type) and the payload of each record, as Kafka decodes it. `None` without Java.
+pub fn group_state(data_dir: &Path) -> Option<Vec<(Value, Value)>> {
+    decoded(data_dir, "__consumer_offsets", "--offsets-decoder")
+}
+
+fn decoded(data_dir: &Path, topic: &str, decoder: &str) -> Option<Vec<(Value, Value)>> {
     let java = tools::java()?;
-    let is_log = |path: &PathBuf| path.to_string_lossy().contains("__transaction_state-");
+    let is_log = |path: &PathBuf| path.to_string_lossy().contains(&format!("/{topic}-"));
     let logs: Vec<String> =
         files(data_dir, &["log"]).iter().filter(|path| is_log(path)).map(|path| path.display().to_string()).collect();
     let mut dump = java.class(&["-XX:+UseSerialGC"], "org.apache.kafka.tools.DumpLogSegments");
-    dump.args(["--transaction-log-decoder", "--files", &logs.join(",")]);
+    dump.args([decoder, "--files", &logs.join(",")]);
     let said = tools::stdout(&mut dump);
     let records = said.lines().filter_map(|line| line.split_once(" key: ")?.1.split_once(" payload: "));
-    let ours = records.filter(|(key, _)| key.contains(&format!("\"transactionalId\":\"{id}\"")));
-    Some(ours.filter_map(|(_, payload)| serde_json::from_str(payload).ok()).collect())
+    // Both are {"version" or "type", "data"}; a tombstone's payload is no JSON.
+    let parsed = |text: &str| serde_json::from_str(text).unwrap_or(Value::Null);
+    Some(records.map(|(key, payload)| (parsed(key), parsed(payload)["data"].take())).collect())
 }
 
 fn judge(dump: &str, gaps: bool, verdict: &mut Verdict) {
