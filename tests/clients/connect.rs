@@ -237,7 +237,8 @@ fn torn(broker: &Broker) -> usize {
 fn extent(client: &mut dyn Client, topic: &str) -> (usize, usize) {
     let end = client.must(json!({"op": "times", "topic": topic, "partition": 0, "timestamps": [-1]}));
     let end = end["offsets"][0].as_u64().expect("an end");
-    let all = json!({"op": "consume", "topic": topic, "offset": 0, "count": end, "timeout_ms": 1_000});
+    let all = json!({"op": "consume", "topic": topic, "offset": 0, "count": end, "timeout_ms": 1_000,
+        "committed": true});
     (usize::try_from(end).expect("few"), seen(&client.must(all)).len())
 }
 

@@ -12,6 +12,7 @@
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::records as oracle;
 use millrace_model::builder::Section;
+use millrace_model::control::Marker;
 use millrace_model::record::Records;
 use millrace_model::record::encode::HeaderSource;
 use millrace_model::{Batch, BatchBuilder, BatchHeader, Compression, ProducerEpoch, ProducerId, Timestamp, rewrite};
@@ -293,6 +294,29 @@ fn an_empty_batch_can_be_stamped_and_recompressed() {
     stamped.check_crc().unwrap();
     let same = rewrite::recompress(&stamped, Compression::Gzip, None, LIMIT).unwrap();
     assert_eq!(same, stamped);
+}
+
+#[test]
+fn the_oracle_reads_markers_and_writes_them_to_the_byte() {
+    for committed in [false, true] {
+        let (producer_id, producer_epoch) = (ProducerId::new(4), ProducerEpoch::new(2));
+        let marker = Marker { producer_id, producer_epoch, committed, coordinator_epoch: 7 };
+        let batch = marker.batch(Timestamp::new(1_000)).unwrap();
+        let read = oracle::RecordBatchDecoder::decode(&mut batch.bytes().clone()).unwrap();
+        let [record] = &read.records[..] else { panic!("{} records", read.records.len()) };
+        assert!(record.control && record.transactional);
+        assert_eq!((record.producer_id, record.producer_epoch, record.timestamp), (4, 2, 1_000));
+        assert_eq!(record.key.as_deref(), Some(&[0, 0, 0, u8::from(committed)][..]));
+        assert_eq!(record.value.as_deref(), Some(&[0, 0, 0, 0, 0, 7][..]));
+        let mut bytes = BytesMut::new();
+        let options = oracle::RecordEncodeOptions { version: 2, compression: oracle::Compression::None };
+        // A marker has no sequence; the oracle counts on from what it is given.
+        let record = oracle::Record { sequence: -1, ..record.clone() };
+        oracle::RecordBatchEncoder::encode(&mut bytes, [&record], &options).unwrap();
+        assert_eq!(bytes, batch.bytes());
+        let written = Batch::split_from(&mut bytes.freeze()).unwrap();
+        assert_eq!(Marker::read(written.header(), &written.records_section()), Some(marker));
+    }
 }
 
 #[test]
