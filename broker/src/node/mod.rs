@@ -13,7 +13,7 @@ pub use running::Running;
 pub use seams::Seams;
 
 use crate::cluster::{self, Cluster, ClusterHandle, ClusterOptions};
-use crate::config::kafka_keys::{BrokerSettings, TopicSettings};
+use crate::config::kafka_keys::{BrokerKeys, BrokerSettings, TopicSettings};
 use crate::config::plan::Defaults;
 use crate::config::{HostPort, NodeOptions};
 use crate::coordinator::groups::{GroupContext, GroupCoordinator};
@@ -90,14 +90,15 @@ impl Node {
         data_dir.mark_recovered()?;
         let limits = limits(&options.settings).await.map_err(|error| StartError::Config(error.to_string()))?;
         let limits = Arc::new(limits);
+        let (cleaner, cleaner_follows) = watch::channel(cleaner_options(&options.settings));
         let tasks = vec![
             tokio::spawn(follow(cluster.clone(), partitions.clone())),
-            tokio::spawn(follow_limits(cluster.clone(), options.clone(), Arc::clone(&limits))),
+            tokio::spawn(follow_keys(cluster.clone(), options.clone(), Arc::clone(&limits), cleaner)),
             tokio::spawn(partitions.clone().keep_house(Intervals {
                 retention_check: options.settings.retention_check_interval,
                 checkpoint: options.settings.recovery_checkpoint_interval,
             })),
-            tokio::spawn(partitions.clone().keep_clean(cleaner_options(&options.settings))),
+            tokio::spawn(partitions.clone().keep_clean(cleaner_follows)),
         ];
 
         let groups = GroupCoordinator::start(GroupContext {
@@ -313,21 +314,21 @@ async fn limits(settings: &BrokerSettings) -> Result<Limits, server::net::Unknow
     Ok(Limits::new(count(settings.max_connections), count(settings.max_connections_per_ip), overrides))
 }
 
-/// Keeps the limits of connections in line with the keys that are set while the broker runs.
-async fn follow_limits(cluster: ClusterHandle, options: NodeOptions, current: Arc<Limits>) {
+/// Keeps the limits of connections and the cleaner in line with the keys that are set while the broker runs.
+async fn follow_keys(
+    cluster: ClusterHandle,
+    options: NodeOptions,
+    current: Arc<Limits>,
+    cleaner: watch::Sender<CleanerOptions>,
+) {
     let mut images = cluster.watch();
     let mut before = options.keys.clone();
     loop {
         let image = Arc::clone(&images.borrow_and_update());
         let keys = options.keys.with_dynamic(image.cluster_config(), image.broker_config(options.node_id));
         if keys != before {
-            let fresh = match BrokerSettings::resolve(&keys) {
-                Ok(settings) => limits(&settings).await.map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            match fresh {
-                Ok(fresh) => current.set_as(&fresh),
-                Err(error) => tracing::error!(%error, "the broker's configs are not valid; its limits stay"),
+            if let Err(error) = take_keys(&keys, &current, &cleaner).await {
+                tracing::error!(%error, "the broker's configs are not valid; what was in force stays");
             }
             before = keys;
         }
@@ -335,6 +336,14 @@ async fn follow_limits(cluster: ClusterHandle, options: NodeOptions, current: Ar
             return;
         }
     }
+}
+
+async fn take_keys(keys: &BrokerKeys, current: &Limits, cleaner: &watch::Sender<CleanerOptions>) -> Result<(), String> {
+    let settings = BrokerSettings::resolve(keys).map_err(|error| error.to_string())?;
+    let fresh = cleaner_options(&settings);
+    cleaner.send_if_modified(|options| std::mem::replace(options, fresh) != fresh);
+    current.set_as(&limits(&settings).await.map_err(|error| error.to_string())?);
+    Ok(())
 }
 
 fn server_options(options: &NodeOptions, limits: Arc<Limits>) -> server::Options {

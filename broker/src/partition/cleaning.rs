@@ -1,5 +1,8 @@
 //! The cleaner of a node: one task for all compacted partitions, the dirtiest first, as Kafka has it.
 //!
+//! What is compacted and has a retention too is held against that as often, as Kafka's cleaner does; the check of all logs comes
+//! every five minutes.
+//!
 //! A round runs in steps beside the I/O workers; between them the task sleeps as `log.cleaner.io.max.bytes.per.second` asks.
 //! The writer is held for the swap of a finished segment, which is a few renames, and for nothing else.
 //!
@@ -21,7 +24,7 @@ use millrace_storage::clean::{CleanOptions, CleanStats, Cleanable, Round, Step};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, oneshot, watch};
 
 /// Bytes that a step reads before the task looks around again.
 const STEP: u64 = 8 << 20;
@@ -94,14 +97,29 @@ impl Cleaning {
 }
 
 impl Partitions {
-    /// Runs for ever: cleans what is dirty enough.
-    pub async fn keep_clean(self, options: CleanerOptions) {
-        if !options.enabled {
-            return;
-        }
+    /// Runs for ever: cleans what is dirty enough, by the options as they are then. What is compacted and has a retention
+    /// too loses its old segments as often.
+    pub async fn keep_clean(self, mut options: watch::Receiver<CleanerOptions>) {
         loop {
-            while self.clean_one(&options).await {}
-            tokio::time::sleep(options.backoff).await;
+            let current = *options.borrow_and_update();
+            if !current.enabled {
+                return;
+            }
+            if self.clean_one(&current).await {
+                continue;
+            }
+            let also_deleted = |partition: &PartitionHandle| {
+                let settings = partition.settings();
+                settings.compact && settings.delete
+            };
+            for partition in self.all().into_iter().filter(also_deleted) {
+                partition.apply_retention().await;
+            }
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(current.backoff) => {}
+                Ok(()) = options.changed() => {}
+            }
         }
     }
 

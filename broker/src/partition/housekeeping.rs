@@ -61,7 +61,7 @@ impl Partitions {
 }
 
 impl PartitionHandle {
-    async fn apply_retention(&self) {
+    pub(super) async fn apply_retention(&self) {
         let inner = self.inner();
         let now = inner.options.clock.now();
         let reader = self.reader().clone();

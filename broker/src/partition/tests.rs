@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const NODE: NodeId = NodeId::new(1);
+const DAY: Duration = Duration::from_secs(86_400);
 
 #[derive(Debug)]
 struct Inline;
@@ -506,8 +507,7 @@ async fn flush_messages_holds_the_ack_until_the_disk_has_it() {
 async fn flush_ms_brings_records_to_the_disk_in_time() {
     let bench = Bench::new(None, &[("flush.ms", "1")]).await;
     let partition = bench.partition();
-    let once_a_day =
-        Intervals { retention_check: Duration::from_secs(86_400), checkpoint: Duration::from_secs(86_400) };
+    let once_a_day = Intervals { retention_check: DAY, checkpoint: DAY };
     tokio::spawn(bench.partitions.clone().keep_house(once_a_day));
     for end in [2, 4] {
         bench.append("a").await;
@@ -535,6 +535,45 @@ async fn the_cleaner_takes_the_time_that_its_limit_leaves_it() {
         // Three full segments are read twice, once for their keys and once to be cleaned; next to nothing is left of them.
         let least = limit.map_or(0.0, |limit| 6.0 * 1_000_000.0 / limit as f64);
         assert!((least..=least * 1.2 + 0.01).contains(&took), "{took} s at {limit:?} bytes a second, not {least}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_cleaner_is_told_while_it_waits_is_in_force_at_once() {
+    let configs = [("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0.01"), ("segment.bytes", "1048576")];
+    let bench = Bench::new(None, &configs).await;
+    let lazy = CleanerOptions { enabled: true, backoff: DAY, bytes_per_second: None, rounds: <_>::default() };
+    let (options, follows) = tokio::sync::watch::channel(lazy);
+    tokio::spawn(bench.partitions.clone().keep_clean(follows));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for _ in 0..200 {
+        bench.append(&"x".repeat(10_000)).await;
+    }
+    let partition = bench.partition();
+    tokio::time::sleep(DAY / 2).await;
+    assert_eq!(partition.inner().cleaning.clean(), None);
+    options.send(CleanerOptions { backoff: Duration::from_secs(1), ..lazy }).unwrap();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert!(partition.inner().cleaning.clean() > Some(Offset::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_compacted_and_has_a_retention_loses_its_old_segments_whenever_the_cleaner_looks_around() {
+    for (policy, start) in [("compact,delete", 2), ("compact", 0), ("delete", 0)] {
+        let bench = Bench::new(None, &[("cleanup.policy", policy), ("retention.ms", "1")]).await;
+        let options = CleanerOptions {
+            enabled: true,
+            backoff: Duration::from_secs(15),
+            bytes_per_second: None,
+            rounds: <_>::default(),
+        };
+        let (_options, follows) = tokio::sync::watch::channel(options);
+        tokio::spawn(bench.partitions.clone().keep_clean(follows));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        bench.append("a").await;
+        std::thread::sleep(Duration::from_millis(5));
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        assert_eq!(bench.partition().reader().start_offset(), Offset::new(start), "{policy}");
     }
 }
 
