@@ -225,7 +225,9 @@ impl World {
             15..17 => self.truncate(),
             17 => {
                 let end = Offset::new(self.end);
-                let now = Timestamp::new(1_700_000_000_000);
+                // Now and then everything has expired.
+                let later = if self.rng.below(4) == 0 { 1_000_000_000_000 } else { 0 };
+                let now = Timestamp::new(1_700_000_000_000 + later);
                 let kept = self.log().retain(now, end)?;
                 self.start = self.start.max(kept.log_start.get());
                 let start = self.start;

@@ -10,7 +10,7 @@
 mod common;
 
 use common::{Bench, batch, offsets, read_all};
-use millrace_model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
+use millrace_model::{Clock as _, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Timestamp};
 use millrace_storage::io::Disk;
 use millrace_storage::io::sim::SimDisk;
 use millrace_storage::{Log, LogConfig, OpenContext, ReadError, SequenceCheck};
@@ -164,6 +164,26 @@ fn retention_renames_then_removes_and_readers_keep_what_they_have_open() {
     assert_eq!(held.to_bytes().unwrap(), before, "even once its file has no name");
     let left = offsets(&read_all(&reader));
     assert_eq!(left, (kept.log_start.get()..300).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_log_of_which_everything_has_expired_goes_on_where_it_ended() {
+    for contexts in [OpenContext::default(), OpenContext { same_boot: true, ..OpenContext::default() }] {
+        let bench = Bench::new();
+        let config = LogConfig { retention_ms: Some(1000), ..small() };
+        let mut log = bench.open(config.clone(), OpenContext::default());
+        for _ in 0..100 {
+            log.append(&[batch(3, 100).build()], EPOCH).unwrap();
+        }
+        let now = bench.clock.now().plus_ms(1_000_000);
+        assert_eq!(log.retain(now, Offset::new(300)).unwrap().log_start, Offset::new(300));
+        // The process dies, and no checkpoint was written.
+        drop(log);
+        let mut log = bench.open(config, contexts);
+        assert_eq!((log.start_offset(), log.end_offset()), (Offset::new(300), Offset::new(300)));
+        let appended = log.append(&[batch(3, 100).build()], EPOCH).unwrap();
+        assert_eq!(appended.base_offset, Offset::new(300));
+    }
 }
 
 #[test]

@@ -112,6 +112,12 @@ impl Log {
         if going.last().is_some_and(|last| last.base == self.active.base()) {
             self.roll()?;
         }
+        if self.active.file.is_none() {
+            // It would be made with the first write. But once the others are gone nothing else says where the log goes on: a
+            // process that died before the checkpoints are written would give the next record offset 0.
+            self.active_file()?;
+            self.sync_names()?;
+        }
         let list: Vec<_> = self.shared.segments.load().iter().skip(going.len()).cloned().collect();
         let first = list.first().map_or(self.end, |first| first.base);
         // First the start moves, then the names go: a reader never finds an offset it was promised without its file.
@@ -119,11 +125,20 @@ impl Log {
         self.shared.segments.store(Arc::new(list));
         self.remove_segments(going, now)?;
         self.unsynced.retain(|segment| segment.base >= first);
-        self.recovery_point = self.recovery_point.max(first);
+        if self.recovery_point < first {
+            // What comes back after a power loss, and was never synced, must not count as synced.
+            self.sync_names()?;
+            self.recovery_point = first;
+        }
         if self.epochs.cut_start(self.start_offset()) {
             self.show_epochs();
         }
         self.remove_snapshots(|offset| offset < first)
+    }
+
+    fn sync_names(&self) -> Result<(), StorageError> {
+        let path = &self.shared.dir.path;
+        self.shared.dir.disk.sync_dir(path).map_err(StorageError::io("sync", path))
     }
 
     /// Renames the files of segments to `.deleted`; [`Log::sweep`] hands them over later.
@@ -204,8 +219,7 @@ impl Log {
         }
         if keep < segments.len() {
             // Nor may a power loss bring them back behind the cut.
-            let path = &self.shared.dir.path;
-            self.shared.dir.disk.sync_dir(path).map_err(StorageError::io("sync", path))?;
+            self.sync_names()?;
         }
         let base = target.base;
         target.release_files();
