@@ -8,6 +8,16 @@ use thiserror::Error;
 /// Why a node does not start.
 #[derive(Debug, Error)]
 pub enum StartError {
+    /// What says whose the data directory is has been lost, though a cluster stands in it.
+    #[error(
+        "{}/meta.properties is missing or damaged, and says no longer which directory of which cluster this is: put it back \
+         from a copy (version=1, node.id, cluster.id, directory.id)",
+        path.display()
+    )]
+    NoIdentity {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The data directory cannot be used.
     #[error(transparent)]
     Storage(#[from] StorageError),

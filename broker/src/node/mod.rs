@@ -199,6 +199,9 @@ async fn join_cluster(
     let cluster_dir = dir.path().join(CLUSTER_DIR);
     let known = dir.meta().and_then(|meta| meta.cluster_id.clone());
     let is_new = seams.disk.stat(&cluster_dir).is_err();
+    if !is_new && dir.meta().and_then(|meta| meta.directory_id.as_deref()).and_then(decode_uuid).is_none() {
+        return Err(StartError::NoIdentity { path: dir.path().to_owned() });
+    }
     let cluster_id = if is_new { known.or_else(|| Some(cluster::new_cluster_id(&*seams.random))) } else { known };
     let meta = |cluster_id| Meta {
         cluster_id,

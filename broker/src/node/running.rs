@@ -51,12 +51,12 @@ impl Running {
         }
         let tcp = Tcp::new(listener, settings.socket_send_buffer, settings.socket_receive_buffer);
         let (open, opened) = watch::channel(false);
-        let gate = Gate { tcp, opened };
+        let gate = Gate { tcp, opened: opened.clone() };
         let node = Node::start(options, Seams::of_this_machine(options.plugin_threads), gate, advertised).await?;
         let applier = Arc::clone(node.applier());
         let (stop, stopped) = watch::channel(false);
         let http_task = http_listener.map(|listener| {
-            let context = context(&node, token, options, stopped.clone());
+            let context = context(&node, token, options, (opened, stopped.clone()));
             tokio::spawn(serve_http(listener, context, stopped))
         });
         Ok(Self { node, kafka, http, applier, stop, open, http_task })
@@ -120,13 +120,19 @@ impl Listener for Gate {
     }
 }
 
-fn context(node: &Node, token: Option<Arc<str>>, options: &NodeOptions, stopped: watch::Receiver<bool>) -> HttpContext {
+/// The node is ready from when it was opened until it is to stop.
+fn context(
+    node: &Node,
+    token: Option<Arc<str>>,
+    options: &NodeOptions,
+    (opened, stopped): (watch::Receiver<bool>, watch::Receiver<bool>),
+) -> HttpContext {
     let (metrics, partitions) = (Arc::clone(node.metrics()), node.partitions().clone());
     HttpContext {
         generations: Arc::new(move |topic| generations(&partitions, topic)),
         applier: Arc::clone(node.applier()),
         metrics: Arc::new(move || metrics.encode()),
-        ready: Arc::new(move || !*stopped.borrow()),
+        ready: Arc::new(move || *opened.borrow() && !*stopped.borrow()),
         token,
         node_id: options.node_id,
     }

@@ -372,6 +372,17 @@ fn a_directory_that_a_full_disk_left_without_an_id_does_not_keep_the_node_from_s
     assert!(!dir.partitions().unwrap().is_empty(), "it is left for whoever opens it");
 }
 
+#[test]
+fn a_directory_of_a_cluster_that_lost_its_identity_is_refused_by_name() {
+    let disk = kafka(0, &TOPICS[..1], &[]);
+    start(&disk, Vec::new()).unwrap();
+    for left in [&b"version=1\nnode.id=1\ncluster.id=abc\n"[..], b"x", b""] {
+        write(&disk, "meta.properties", left);
+        let refused = start(&disk, Vec::new()).unwrap_err().to_string();
+        assert!(refused.contains("meta.properties is missing or damaged"), "{refused}");
+    }
+}
+
 fn facts(disk: &SimDisk) -> Result<Option<KafkaFacts>, String> {
     KafkaFacts::read(disk, &Path::new(DATA).join(KAFKA_METADATA_DIR))
 }
