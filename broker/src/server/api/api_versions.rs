@@ -2,7 +2,7 @@
 //!
 //! A version that is not served is answered in version 0 with UNSUPPORTED_VERSION and the range of ApiVersions itself, so
 //! that the client can ask again (KIP-511). From version 3 on the client says what it is, and hears of features; in version 3
-//! only of those that cannot be at level 0: Java clients before 3.9 break off at the others (KAFKA-17492).
+//! only of those that cannot be at level 0: Java clients 3.3 to 3.7 break off at the others (KAFKA-17492).
 
 use super::{Asked, Context, TABLE, encode};
 use crate::server::service::{Answer, Call};
