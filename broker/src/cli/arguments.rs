@@ -131,8 +131,8 @@ pub struct Connection {
 /// `millrace plan`
 #[derive(Clone, Debug, Args)]
 pub struct PlanOptions {
-    /// The directory with topic files (*.toml)
-    pub dir: PathBuf,
+    /// The directory with topic files (*.toml), or one of them
+    pub path: PathBuf,
     /// Exit with 3 if anything differs
     #[arg(long)]
     pub exit_code: bool,
@@ -144,8 +144,8 @@ pub struct PlanOptions {
 /// `millrace apply`
 #[derive(Clone, Debug, Args)]
 pub struct ApplyOptions {
-    /// The directory with topic files (*.toml)
-    pub dir: PathBuf,
+    /// The directory with topic files (*.toml), or one of them
+    pub path: PathBuf,
     /// How to reach the broker.
     #[command(flatten)]
     pub connection: Connection,

@@ -19,23 +19,23 @@ const DIFFERS: u8 = 3;
 
 /// `millrace plan DIR`
 pub fn plan(options: &PlanOptions, output: &mut Output) -> Result<ExitCode, Fault> {
-    let answer = ask("/v1/plan", &options.dir, &options.connection)?;
+    let answer = ask("/v1/plan", &options.path, &options.connection)?;
     let differs = !answer.differences.is_empty();
     if options.connection.json {
         json(&answer, output)?;
     } else if differs {
         output.differences(&answer.differences);
-        output.line(format!("\n{} to change; do it with: millrace apply {}", things(&answer), options.dir.display()));
+        output.line(format!("\n{} to change; do it with: millrace apply {}", things(&answer), options.path.display()));
     } else {
         output.line("nothing to change");
     }
-    unnamed(&answer, output);
+    unnamed(&answer, &options.path, output);
     Ok(if differs && options.exit_code { ExitCode::from(DIFFERS) } else { ExitCode::SUCCESS })
 }
 
 /// `millrace apply DIR`
 pub fn apply(options: &ApplyOptions, output: &mut Output) -> Result<(), Fault> {
-    let answer = ask("/v1/apply", &options.dir, &options.connection)?;
+    let answer = ask("/v1/apply", &options.path, &options.connection)?;
     if options.connection.json {
         return json(&answer, output);
     }
@@ -46,13 +46,15 @@ pub fn apply(options: &ApplyOptions, output: &mut Output) -> Result<(), Fault> {
         let done = output.paint(Paint::Green, "done");
         output.line(format!("\n{done}: {} changed", things(&answer)));
     }
-    unnamed(&answer, output);
+    unnamed(&answer, &options.path, output);
     Ok(())
 }
 
 /// Says which plugins are none of the files' business.
-fn unnamed(answer: &PlanAnswer, output: &mut Output) {
-    for topic in &answer.unnamed {
+fn unnamed(answer: &PlanAnswer, from: &Path, output: &mut Output) {
+    // One file was never meant to name them all.
+    let shown: &[String] = if from.is_file() { &[] } else { &answer.unnamed };
+    for topic in shown {
         output.note(format!(
             "note: no file names the topic {topic}, which has plugins attached; it keeps them. To take them away, apply a \
              file for it without [[plugin]]"

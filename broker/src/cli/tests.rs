@@ -80,6 +80,16 @@ async fn a_directory_is_planned_applied_and_then_as_it_should_be() {
     let (said, done) = millrace(&port, &["apply", path]).await;
     assert!(done && said.ends_with("\ndone: 2 things changed\n"), "{said}");
     assert_eq!(millrace(&port, &["plan", path]).await.0, "nothing to change\n");
+    // One file is a directory with nothing else in it; its components stand beside it.
+    let plugin = "[[plugin]]\npath = \"mask.wasm\"\nstage = \"produce\"\n";
+    write(dir.path(), "bills.toml", &format!("[topic]\nname = \"bills\"\n{plugin}"));
+    write(dir.path(), "mask.wasm", "text");
+    let file = dir.path().join("bills.toml");
+    let (said, done) = millrace(&port, &["plan", file.to_str().unwrap()]).await;
+    assert!(!done && said.contains("mask.wasm is not a WebAssembly component"), "{said}");
+    write(dir.path(), "bills.toml", "[topic]\nname = \"bills\"\npartitions = 1\n");
+    let (said, done) = millrace(&port, &["plan", file.to_str().unwrap()]).await;
+    assert!(done && said.starts_with("bills\n  + topic  partitions 1") && !said.contains("orders"), "{said}");
     let (said, _) = millrace(&port, &["topics"]).await;
     assert_eq!(said, "TOPIC   PARTITIONS  REPLICAS  PLUGINS     CONFIG\norders  2           1         mask@1.2.0  -\n");
 }

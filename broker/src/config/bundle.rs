@@ -1,8 +1,8 @@
-//! What `plan` and `apply` send: topic files and the components that they name by path, read from a directory.
+//! What `plan` and `apply` send: topic files and the components that they name by path, read from a directory or a file.
 
 use super::plan::Upload;
 use super::problem::{Problem, Problems};
-use super::topic::{Component, SourceFile, TopicFile, parse_all, read_dir};
+use super::topic::{Component, SourceFile, TopicFile, parse_all, read_files};
 use millrace_metadata::ContentHash;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -31,12 +31,13 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Reads a directory of topic files. They are checked as far as that goes without a broker.
+    /// Reads a directory of topic files, or one of them. They are checked as far as that goes without a broker.
     ///
     /// # Errors
     /// Everything that is wrong with any of them, and components that cannot be read.
-    pub fn read(dir: &Path) -> Result<Self, Problems> {
-        let files = read_dir(dir)?;
+    pub fn read(from: &Path) -> Result<Self, Problems> {
+        let files = read_files(from)?;
+        let dir = if from.is_file() { from.parent().unwrap_or(from) } else { from };
         let topics = parse_all(&files)?;
         let mut bundle = Self { request: ApplyRequest { files, components: Vec::new() }, components: Vec::new() };
         let mut problems = Vec::new();

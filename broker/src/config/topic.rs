@@ -156,19 +156,24 @@ pub struct SourceFile {
     pub text: String,
 }
 
-/// The texts of the topic files of a directory (`*.toml`, not in directories below), in the order of their names.
+/// The texts of the topic files of a directory (`*.toml`, not in directories below), in the order of their names; or of one
+/// file.
 ///
 /// # Errors
 /// The directory or a file cannot be read.
-pub fn read_dir(dir: &Path) -> Result<Vec<SourceFile>, Problem> {
-    let shown = dir.display().to_string();
+pub fn read_files(from: &Path) -> Result<Vec<SourceFile>, Problem> {
+    let shown = from.display().to_string();
     let fail = |file: &str, error: &dyn std::fmt::Display| Place::file(file).problem(error.to_string());
     let mut paths = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(|error| fail(&shown, &error))? {
-        let path = entry.map_err(|error| fail(&shown, &error))?.path();
-        let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
-        if !hidden && path.extension().is_some_and(|extension| extension == "toml") {
-            paths.push(path);
+    if from.is_file() {
+        paths.push(from.to_owned());
+    } else {
+        for entry in std::fs::read_dir(from).map_err(|error| fail(&shown, &error))? {
+            let path = entry.map_err(|error| fail(&shown, &error))?.path();
+            let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
+            if !hidden && path.extension().is_some_and(|extension| extension == "toml") {
+                paths.push(path);
+            }
         }
     }
     paths.sort();
