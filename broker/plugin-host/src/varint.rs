@@ -23,7 +23,7 @@ impl<'a> Cursor<'a> {
         Some(byte)
     }
 
-    /// A varint of at most five bytes.
+    /// A varint of at most five bytes and 32 bits.
     #[inline]
     pub(crate) fn int(&mut self) -> Option<i32> {
         // Lengths below 64 take one byte: nearly all there are.
@@ -36,13 +36,17 @@ impl<'a> Cursor<'a> {
             let byte = self.byte()?;
             raw |= u32::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
+                // Of a fifth byte four bits have room.
+                if shift == 28 && byte > 0x0f {
+                    return None;
+                }
                 return Some((raw >> 1).cast_signed() ^ -(raw & 1).cast_signed());
             }
         }
         None
     }
 
-    /// A varint of at most ten bytes.
+    /// A varint of at most ten bytes and 64 bits.
     #[inline]
     pub(crate) fn long(&mut self) -> Option<i64> {
         let mut raw = 0_u64;
@@ -51,6 +55,9 @@ impl<'a> Cursor<'a> {
             let byte = self.byte()?;
             raw |= u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
+                if shift == 63 && byte > 1 {
+                    return None;
+                }
                 return Some((raw >> 1).cast_signed() ^ -(raw & 1).cast_signed());
             }
             shift += 7;
@@ -111,5 +118,15 @@ mod tests {
         assert_eq!(Cursor::new(&[0xff; 20], 0).long(), None);
         assert_eq!(Cursor::new(&[0x80], 0).int(), None);
         assert_eq!(Cursor::new(&[4, 1], 0).span(), None);
+    }
+
+    #[test]
+    fn bits_for_which_there_is_no_room_are_refused_as_the_model_refuses_them() {
+        for last in 0..0x80 {
+            let five = [0xff, 0x80, 0x80, 0x80, last];
+            assert_eq!(Cursor::new(&five, 0).int().is_some(), last <= 0x0f, "{last:#x}");
+            let ten = [0xff, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, last];
+            assert_eq!(Cursor::new(&ten, 0).long().is_some(), last <= 1, "{last:#x}");
+        }
     }
 }
