@@ -50,6 +50,11 @@ fn insist(what: &str, mut call: impl FnMut() -> Result<(), KafkaError>) -> Verdi
         let error: RDKafkaError = match call() {
             Ok(()) => return Verdict::Done,
             Err(KafkaError::Transaction(error)) => error,
+            // A commit sends what is waiting first. Where the broker is away for long that is not done yet, and nothing else.
+            Err(KafkaError::Flush(error)) => {
+                assert!(Instant::now() < deadline, "{what}: still {error} after {PATIENCE:?}");
+                continue;
+            }
             Err(other) => panic!("{what}: {other}"),
         };
         if error.txn_requires_abort() {
