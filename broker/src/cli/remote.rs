@@ -17,7 +17,7 @@ use std::time::Duration;
 /// What `plan --exit-code` ends with where something differs.
 const DIFFERS: u8 = 3;
 
-/// `millrace plan DIR`
+/// `millrace plan PATH`
 pub fn plan(options: &PlanOptions, output: &mut Output) -> Result<ExitCode, Fault> {
     let answer = ask("/v1/plan", &options.path, &options.connection)?;
     let differs = !answer.differences.is_empty();
@@ -33,7 +33,7 @@ pub fn plan(options: &PlanOptions, output: &mut Output) -> Result<ExitCode, Faul
     Ok(if differs && options.exit_code { ExitCode::from(DIFFERS) } else { ExitCode::SUCCESS })
 }
 
-/// `millrace apply DIR`
+/// `millrace apply PATH`
 pub fn apply(options: &ApplyOptions, output: &mut Output) -> Result<(), Fault> {
     let answer = ask("/v1/apply", &options.path, &options.connection)?;
     if options.connection.json {
