@@ -1,6 +1,6 @@
 //! Millrace on a directory that Apache Kafka wrote: everything that was there is there, and goes on.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millrace_tests::broker::{Broker, Kind, Options};
 use millrace_tests::client::{Client, Commands as _, Library, seen};
@@ -42,8 +42,9 @@ fn produce_in_sequence(client: &mut dyn Client, topic: &str, written: &mut Vec<R
 
 fn consume_and_commit(client: &mut dyn Client, member: &str, topic: &str, count: usize) {
     client.must(json!({"op": "join", "member": member, "group": GROUP, "topic": topic}));
-    let mut got: Vec<Seen> = Vec::new();
+    let (mut got, deadline): (Vec<Seen>, _) = (Vec::new(), Instant::now() + Duration::from_secs(60));
     while got.len() < count {
+        assert!(Instant::now() < deadline, "{} of {count} records came to the member", got.len());
         got.extend(seen(&client.must(json!({"op": "poll", "member": member, "timeout_ms": 1000}))));
     }
     assert_eq!(got.len(), count);

@@ -6,6 +6,7 @@ use millrace_tests::record::Record;
 use millrace_tests::{segments, session};
 use serde_json::json;
 use std::io::{Read as _, Write as _};
+use std::time::{Duration, Instant};
 
 const AT: i64 = 1_700_000_000_000;
 
@@ -17,8 +18,9 @@ fn topics_records_groups_and_configs_survive(how: fn(&mut Broker)) {
     let records: Vec<Record> = (0..500).map(|i| Record::new(None, Some(format!("v{i}").as_bytes()), AT + i)).collect();
     assert!(client.produce("kept", "lz4", &records).iter().all(Result::is_ok));
     client.must(json!({"op": "join", "member": "m", "group": "keepers", "topic": "kept"}));
-    let mut got = 0;
+    let (mut got, deadline) = (0, Instant::now() + Duration::from_secs(60));
     while got < 500 {
+        assert!(Instant::now() < deadline, "{got} of 500 records came to the member");
         got += seen(&client.must(json!({"op": "poll", "member": "m", "timeout_ms": 1000}))).len();
     }
     client.must(json!({"op": "commit", "member": "m"}));
@@ -39,6 +41,7 @@ fn topics_records_groups_and_configs_survive(how: fn(&mut Broker)) {
     let committed = client.must(json!({"op": "committed", "member": "n", "topic": "kept", "partition": 0}));
     assert_eq!(committed["offset"], 500);
     assert_eq!(client.produce("kept", "none", &[Record::new(None, Some(b"next"), AT)]), [Ok((0, 500))]);
+    client.must(json!({"op": "leave", "member": "n"}));
     broker.stop();
     segments::check(&broker.data_dir(), "kept");
     segments::check(&broker.data_dir(), "__consumer_offsets");

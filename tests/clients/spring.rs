@@ -9,6 +9,7 @@ use millrace_tests::application::Application;
 use millrace_tests::broker::Broker;
 use millrace_tests::client::{Commands as _, Library};
 use millrace_tests::librdkafka::config;
+use millrace_tests::patience::Closing;
 use millrace_tests::record::Record;
 use millrace_tests::{session, tools};
 use rdkafka::Message as _;
@@ -40,12 +41,13 @@ fn start(broker: &Broker, dir: &std::path::Path) -> Option<Application> {
 
 /// The keys and values of a topic of one partition, up to its end as this level of isolation has it.
 fn read(bootstrap: &str, topic: &str, isolation: &str) -> Vec<(String, String)> {
-    let consumer: BaseConsumer = config(bootstrap)
+    let consumer: Closing<BaseConsumer> = config(bootstrap)
         .set("group.id", "nobody")
         .set("isolation.level", isolation)
         .set("enable.partition.eof", "true")
         .set("enable.auto.commit", "false")
         .create()
+        .map(Closing::new)
         .expect("a consumer");
     let mut all = TopicPartitionList::new();
     all.add_partition_offset(topic, 0, Offset::Offset(0)).expect("an offset");

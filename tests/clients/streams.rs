@@ -17,6 +17,7 @@ use millrace_tests::application::Application;
 use millrace_tests::broker::Broker;
 use millrace_tests::client::{Commands as _, Library};
 use millrace_tests::librdkafka::{Context, Reports, config};
+use millrace_tests::patience::Closing;
 use millrace_tests::seed::Seed;
 use millrace_tests::{flights, segments, session, tools};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -136,11 +137,12 @@ impl Follower {
 }
 
 fn follow(bootstrap: &str, read: &AtomicU64, stop: &AtomicBool) -> Model {
-    let consumer: BaseConsumer = config(bootstrap)
+    let consumer: Closing<BaseConsumer> = config(bootstrap)
         .set("group.id", "nobody")
         .set("isolation.level", "read_committed")
         .set("enable.auto.commit", "false")
         .create()
+        .map(Closing::new)
         .expect("a consumer");
     let mut all = TopicPartitionList::new();
     for partition in 0..PARTITIONS {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use millrace_tests::broker::{Broker, Options};
 use millrace_tests::client::{Commands as _, Library};
 use millrace_tests::librdkafka::config;
+use millrace_tests::patience::Closing;
 use millrace_tests::seed::Seed;
 use millrace_tests::{segments, session};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -68,7 +69,7 @@ fn insist(what: &str, mut call: impl FnMut() -> Result<(), KafkaError>) -> Verdi
 }
 
 /// A thread of its own takes the delivery reports.
-type Producer = ThreadedProducer<DefaultProducerContext>;
+type Producer = Closing<ThreadedProducer<DefaultProducerContext>>;
 
 struct Worker {
     bootstrap: String,
@@ -89,6 +90,7 @@ impl Worker {
                 .set("message.timeout.ms", "20000")
                 .set("linger.ms", "1")
                 .create()
+                .map(Closing::new)
                 .expect("a producer");
             if matches!(insist("init", || producer.init_transactions(Duration::from_secs(5))), Verdict::Done) {
                 return producer;
@@ -149,12 +151,13 @@ impl Worker {
 
 /// Reads committed records from the start, until told to stop and at the end of every partition.
 fn read(bootstrap: &str, topic: &str, stop: &AtomicBool) -> Vec<String> {
-    let consumer: BaseConsumer = config(bootstrap)
+    let consumer: Closing<BaseConsumer> = config(bootstrap)
         .set("group.id", "nobody")
         .set("isolation.level", "read_committed")
         .set("enable.partition.eof", "true")
         .set("enable.auto.commit", "false")
         .create()
+        .map(Closing::new)
         .expect("a consumer");
     let mut all = TopicPartitionList::new();
     for partition in 0..PARTITIONS {

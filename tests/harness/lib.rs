@@ -24,6 +24,7 @@ pub mod leash;
 pub mod librdkafka;
 pub mod load;
 pub mod paths;
+pub mod patience;
 pub mod ports;
 pub mod record;
 pub mod rest;

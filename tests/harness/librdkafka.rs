@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::load::Load;
+use crate::patience::{self, Closing};
 use crate::record::{Record, Seen};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,14 +24,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Default)]
 pub struct Librdkafka {
     bootstrap: String,
-    members: BTreeMap<String, BaseConsumer>,
+    members: BTreeMap<String, Closing<BaseConsumer>>,
     producers: BTreeMap<String, Transactional>,
     load: Option<Load>,
 }
 
 /// A producer with a transactional id, and where its delivery reports go.
 struct Transactional {
-    producer: ThreadedProducer<Context<Acks>>,
+    producer: Closing<ThreadedProducer<Context<Acks>>>,
     acks: Arc<Acks>,
 }
 
@@ -80,7 +81,7 @@ pub fn producer<R: Reports>(
     bootstrap: &str,
     command: &Value,
     reports: &Arc<R>,
-) -> KafkaResult<ThreadedProducer<Context<R>>> {
+) -> KafkaResult<Closing<ThreadedProducer<Context<R>>>> {
     let mut config = config(bootstrap);
     config
         .set("compression.codec", command["codec"].as_str().unwrap_or("none"))
@@ -92,7 +93,7 @@ pub fn producer<R: Reports>(
     if let Some(id) = command["transactional"].as_str() {
         config.set("transactional.id", id).set("transaction.timeout.ms", "30000");
     }
-    config.create_with_context(Context(Arc::clone(reports)))
+    config.create_with_context(Context(Arc::clone(reports))).map(Closing::new)
 }
 
 impl Librdkafka {
@@ -166,13 +167,13 @@ impl Librdkafka {
         Ok(json!({}))
     }
 
-    fn consumer(&self, settings: &[(&str, &str)]) -> KafkaResult<BaseConsumer> {
+    fn consumer(&self, settings: &[(&str, &str)]) -> KafkaResult<Closing<BaseConsumer>> {
         let mut config = config(&self.bootstrap);
         config.set("enable.auto.commit", "false").set("auto.offset.reset", "earliest").set("group.id", "unused");
         for (name, value) in settings {
             config.set(*name, *value);
         }
-        config.create()
+        config.create().map(Closing::new)
     }
 
     fn consume(&self, command: &Value) -> KafkaResult<Value> {
@@ -203,8 +204,8 @@ impl Librdkafka {
     }
 
     fn admin(&self, command: &Value) -> Result<Value, String> {
-        let admin: AdminClient<DefaultClientContext> =
-            config(&self.bootstrap).create().map_err(|error| format!("{error:?}"))?;
+        let admin: Closing<AdminClient<DefaultClientContext>> =
+            config(&self.bootstrap).create().map(Closing::new).map_err(|error| format!("{error:?}"))?;
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
         let name = text(command, "topic");
@@ -308,7 +309,7 @@ impl Librdkafka {
 
 impl Client for Librdkafka {
     fn call(&mut self, command: &Value) -> Result<Value, String> {
-        self.act(command)
+        patience::during(command, || self.act(command))
     }
 }
 

@@ -20,6 +20,7 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 use serde_json::{Value, json};
 
 use crate::librdkafka::{Context, Reports, config, producer};
+use crate::patience::Closing;
 
 /// A load by librdkafka, on a thread of its own.
 #[derive(Debug)]
@@ -185,7 +186,7 @@ fn read_acks(path: &Path) -> Vec<(u64, (i32, i64))> {
 pub fn scan(bootstrap: &str, topic: &str, partition: i32, mut each: impl FnMut(i64, &[u8])) {
     let mut settings = config(bootstrap);
     settings.set("group.id", "unused").set("enable.auto.commit", "false").set("auto.offset.reset", "error");
-    let consumer: BaseConsumer = settings.create().expect("a consumer");
+    let consumer: Closing<BaseConsumer> = settings.create().map(Closing::new).expect("a consumer");
     let (low, high) = watermarks(&consumer, topic, partition);
     let mut assigned = TopicPartitionList::new();
     assigned.add_partition_offset(topic, partition, Offset::Offset(low)).expect("an offset");

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::client::{Client, Library};
 use crate::leash::Leashed;
 use crate::librdkafka::Librdkafka;
-use crate::{paths, tools};
+use crate::{paths, patience, tools};
 
 /// A driver process.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Client for Session {
     fn call(&mut self, command: &Value) -> Result<Value, String> {
         writeln!(self.stdin, "{command}").and_then(|()| self.stdin.flush()).map_err(|error| error.to_string())?;
         let mut line = String::new();
-        self.stdout.read_line(&mut line).map_err(|error| error.to_string())?;
+        patience::during(command, || self.stdout.read_line(&mut line)).map_err(|error| error.to_string())?;
         assert!(!line.is_empty(), "the {} driver ended at {}", self.library.name(), command["op"]);
         let mut answer: Value = serde_json::from_str(&line).map_err(|error| format!("{error}: {line}"))?;
         match answer["error"].as_str() {
