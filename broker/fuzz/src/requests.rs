@@ -2,9 +2,9 @@
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::protocol::{Decodable, Message};
-use millrace_protocol::message::layout_version;
 use millrace_protocol::messages::*;
-use millrace_protocol::shape::{Shape, decoded_limit};
+use millrace_protocol::shape::decoded_limit;
+use millrace_protocol::shapes::shape_of;
 use millrace_protocol::{ApiKey, RequestHeader, Served, decode};
 
 use crate::meter::peak_of;
@@ -16,7 +16,7 @@ fn body<T: Served + PartialEq + std::fmt::Debug>(body: &Bytes, version: i16) {
     let (read, peak) = peak_of(|| decode::<T>(body.clone(), version));
     assert!(peak <= decoded_limit(body.len()) + SPARE, "{peak} bytes for a body of {}", body.len());
     let Ok(request) = read else { return };
-    let layout = layout_version(T::API, version);
+    let layout = T::API.layout_version(version);
     // Versions that kafka-protocol does not know are read by hand and written by nobody.
     if !T::API.understood().contains(version) || layout > <T as Message>::VERSIONS.max || read_by_hand(T::API, version)
     {
@@ -104,7 +104,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     let mut turn = 0_u64;
     for (key, _) in SERVED {
-        let shape = Shape::of(*key).unwrap();
+        let shape = shape_of(*key).unwrap();
         for version in key.understood().min..=key.understood().max {
             let mut frame = Vec::new();
             frame.extend(key.code().to_be_bytes());
@@ -132,7 +132,7 @@ mod tests {
     fn every_key_that_is_served_is_under_the_target() {
         for key in ApiKey::ALL {
             let fuzzed = SERVED.iter().any(|(known, _)| known == key);
-            assert_eq!(fuzzed, Shape::of(*key).is_some(), "{key}");
+            assert_eq!(fuzzed, shape_of(*key).is_some(), "{key}");
         }
     }
 }

@@ -1,56 +1,19 @@
 //! A plugin with a config and limits, ready to be called: a pool of configured instances.
 
 use crate::answer::{Answer, Fault};
+use crate::error::AttachError;
+use crate::host::Host;
 use crate::instance::Instance;
-use crate::limits::{LimitError, Limits};
+use crate::limits::AttachmentOptions;
 use crate::plugin::{Kind, Plugin};
 use crate::records::{Records, WORDS};
-use crate::runtime::Inner;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
-use thiserror::Error;
-
-/// What an attachment is made with.
-#[derive(Clone, Debug)]
-pub struct AttachmentOptions {
-    /// `name@version`, for the log and for the guest.
-    pub name: Arc<str>,
-    /// The topic, for the log and for the guest.
-    pub topic: Arc<str>,
-    /// The stage, for the guest.
-    pub stage: &'static str,
-    /// The guest's config, as JSON text.
-    pub config: String,
-    /// Bounds on each instance.
-    pub limits: Limits,
-}
-
-/// Why a plugin cannot be attached as asked.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum AttachError {
-    /// A limit is impossible.
-    #[error(transparent)]
-    Limits(#[from] LimitError),
-    /// A function has another type than the interface says.
-    #[error("its function {name} does not fit: {reason}")]
-    Signature {
-        /// The function.
-        name: &'static str,
-        /// What differs.
-        reason: String,
-    },
-    /// The plugin refuses its config.
-    #[error("{0}")]
-    Configure(String),
-    /// It does not start.
-    #[error(transparent)]
-    Fault(#[from] Fault),
-}
 
 /// A plugin, attached. Calls may come from several threads at once, each gets an instance of its own.
 #[derive(Debug)]
 pub struct Attachment {
-    runtime: Arc<Inner>,
+    runtime: Arc<Host>,
     plugin: Plugin,
     options: AttachmentOptions,
     idle: Mutex<Vec<Idle>>,
@@ -70,7 +33,7 @@ const KEPT_WORDS: usize = 64 << 10;
 
 impl Attachment {
     /// Starts and configures the first instance, so that what is attached is known to work.
-    pub(crate) fn new(runtime: Arc<Inner>, plugin: Plugin, options: AttachmentOptions) -> Result<Self, AttachError> {
+    pub(crate) fn new(runtime: Arc<Host>, plugin: Plugin, options: AttachmentOptions) -> Result<Self, AttachError> {
         options.limits.check()?;
         let attachment = Self { runtime, plugin, options, idle: Mutex::default() };
         let first = attachment.start()?;

@@ -3,8 +3,8 @@
 //! when it is called. Anything else, the network first of all, is refused when the plugin is loaded.
 
 use crate::answer::cut;
-use crate::instance::State;
-use crate::plugin::LoadError;
+use crate::error::LoadError;
+use crate::state::State;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Component, ComponentType, Lift, Linker, LinkerInstance, Lower};
 use wasmtime::{Engine, Result};

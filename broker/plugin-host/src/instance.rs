@@ -1,99 +1,14 @@
 //! One instance of a plugin: a store, its limits, and the call across the border.
 
 use crate::answer::{Answer, Changes, Fault, Selection};
-use crate::attachment::{AttachError, AttachmentOptions};
-use crate::limits::Limits;
+use crate::error::AttachError;
+use crate::host::{Host, Interrupt};
+use crate::limits::{AttachmentOptions, Limits};
 use crate::plugin::{Kind, Plugin};
-use crate::runtime::{Budget, Inner, Interrupt};
-use millrace_model::{Clock, Random};
-use rustix::time::{ClockId, clock_gettime};
+use crate::state::State;
 use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
 use wasmtime::component::{ComponentExportIndex, ComponentType, Func, Lower, TypedFunc};
-use wasmtime::{ResourceLimiter, Result, Store, StoreContextMut, Trap, UpdateDeadline};
-
-/// Elements of all tables of an instance: function tables, no more.
-const TABLE: usize = 100_000;
-/// Log lines a second.
-const LINES: u32 = 50;
-/// The wall time that a call may take, in multiples of its CPU time: beyond, the machine is overloaded or the guest
-/// hides.
-const WALL: u32 = 50;
-
-/// What the host keeps beside a guest.
-pub(crate) struct State {
-    pub(crate) plugin: Arc<str>,
-    pub(crate) topic: Arc<str>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) random: Arc<dyn Random>,
-    /// The last line of level error in this call.
-    pub(crate) last_error: Option<String>,
-    memory: Memory,
-    log_second: i64,
-    log_lines: u32,
-    time: Duration,
-    /// CPU and wall time in nanoseconds at the call's first tick.
-    began: Option<(u64, u64)>,
-}
-
-/// Linear memory in use, held against the instance's limit and the host's.
-struct Memory {
-    used: u64,
-    limit: u64,
-    budget: Arc<Budget>,
-    refused: Option<Fault>,
-}
-
-impl State {
-    pub(crate) fn may_log(&mut self) -> bool {
-        let second = self.clock.now().get().div_euclid(1000);
-        if second != self.log_second {
-            (self.log_second, self.log_lines) = (second, 0);
-        }
-        self.log_lines = self.log_lines.saturating_add(1);
-        self.log_lines <= LINES
-    }
-
-    /// Whether the call has used its time; called once a tick.
-    fn is_over(&mut self) -> bool {
-        let now = (nanoseconds(ClockId::ThreadCPUTime), nanoseconds(ClockId::Monotonic));
-        let (cpu, wall) = *self.began.get_or_insert(now);
-        let limit = u64::try_from(self.time.as_nanos()).unwrap_or(u64::MAX);
-        now.0.saturating_sub(cpu) >= limit || now.1.saturating_sub(wall) >= limit.saturating_mul(WALL.into())
-    }
-}
-
-fn nanoseconds(clock: ClockId) -> u64 {
-    let time = clock_gettime(clock);
-    u64::try_from(time.tv_sec * 1_000_000_000 + time.tv_nsec).unwrap_or(0)
-}
-
-impl ResourceLimiter for Memory {
-    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> Result<bool> {
-        let more = desired.saturating_sub(current) as u64;
-        if self.used.saturating_add(more) > self.limit {
-            self.refused = Some(Fault::Memory(self.limit));
-            return Ok(false);
-        }
-        if !self.budget.take(more) {
-            self.refused = Some(Fault::HostMemory(self.budget.limit()));
-            return Ok(false);
-        }
-        self.used += more;
-        Ok(true)
-    }
-
-    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> Result<bool> {
-        Ok(desired <= TABLE)
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        self.budget.give(self.used);
-    }
-}
+use wasmtime::{Store, StoreContextMut, Trap, UpdateDeadline};
 
 #[derive(Clone, Copy, ComponentType, Lower)]
 #[component(record)]
@@ -130,22 +45,10 @@ impl fmt::Debug for Instance {
 
 impl Instance {
     /// A new instance, configured.
-    pub(crate) fn new(runtime: &Inner, plugin: &Plugin, options: &AttachmentOptions) -> Result<Self, AttachError> {
+    pub(crate) fn new(runtime: &Host, plugin: &Plugin, options: &AttachmentOptions) -> Result<Self, AttachError> {
         let compiled = &plugin.0;
         let Limits { memory, time } = options.limits;
-        let state = State {
-            plugin: Arc::clone(&options.name),
-            topic: Arc::clone(&options.topic),
-            clock: Arc::clone(&runtime.clock),
-            random: Arc::clone(&runtime.random),
-            last_error: None,
-            memory: Memory { used: 0, limit: memory, budget: Arc::clone(&runtime.budget), refused: None },
-            log_second: 0,
-            log_lines: 0,
-            // Starting is not in the path of a record.
-            time: time.max(runtime.start_time),
-            began: None,
-        };
+        let state = State::new(runtime, options);
         let mut store = Store::new(&runtime.engine, state);
         store.limiter(|state| &mut state.memory);
         // Everything that a guest hands over lies in its memory; nothing it hands over may become larger than that.

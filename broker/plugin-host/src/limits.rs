@@ -1,5 +1,6 @@
-//! What one attachment may use.
+//! What an attachment is set up with, and what it may use.
 
+use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -54,4 +55,19 @@ impl Limits {
         }
         Ok(())
     }
+}
+
+/// What an attachment is made with.
+#[derive(Clone, Debug)]
+pub struct AttachmentOptions {
+    /// `name@version`, for the log and for the guest.
+    pub name: Arc<str>,
+    /// The topic, for the log and for the guest.
+    pub topic: Arc<str>,
+    /// The stage, for the guest.
+    pub stage: &'static str,
+    /// The guest's config, as JSON text.
+    pub config: String,
+    /// Bounds on each instance.
+    pub limits: Limits,
 }

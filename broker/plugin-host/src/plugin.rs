@@ -1,12 +1,12 @@
 //! A compiled component that is known to be a plugin.
 
+use crate::error::LoadError;
 use crate::imports::{is_our_version, link};
-use crate::instance::State;
+use crate::state::State;
 use millrace_model::ContentHash;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use thiserror::Error;
 use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre};
 
@@ -35,52 +35,6 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
-}
-
-/// Why bytes are not a plugin.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum LoadError {
-    /// Too many bytes.
-    #[error("the component has {size} bytes; a plugin may have {limit}")]
-    Size {
-        /// What it has.
-        size: usize,
-        /// What is allowed.
-        limit: usize,
-    },
-    /// Something else, precompiled code for instance.
-    #[error("this is not WebAssembly")]
-    NotWasm,
-    /// A module instead of a component.
-    #[error("this is a core WebAssembly module; a plugin is a component (build it for wasm32-wasip2)")]
-    CoreModule,
-    /// The compiler refuses it.
-    #[error("it does not compile: {0}")]
-    Compile(String),
-    /// It asks for what an inline plugin does not get.
-    #[error("it imports {name}, which this host does not grant to a plugin in the path of a record")]
-    Import {
-        /// The import.
-        name: String,
-    },
-    /// It speaks a version of the interface that this host does not.
-    #[error("it uses {name}; this host speaks millrace:plugin@0.1.0")]
-    Version {
-        /// The interface.
-        name: String,
-    },
-    /// It exports no interface of a plugin.
-    #[error("it exports neither millrace:plugin/filter nor millrace:plugin/transform")]
-    NoKind,
-    /// It exports several.
-    #[error("it exports both millrace:plugin/filter and millrace:plugin/transform; a plugin is of one kind")]
-    SeveralKinds,
-    /// `lifecycle` is missing.
-    #[error("it does not export millrace:plugin/lifecycle")]
-    NoLifecycle,
-    /// An import has a type that this host does not give it.
-    #[error("it does not link: {0}")]
-    Link(String),
 }
 
 /// A compiled plugin. Cloning shares it.

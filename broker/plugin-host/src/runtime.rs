@@ -1,16 +1,16 @@
 //! The engine and what all plugins of a process share: the compiler's cache, the tick, the budget of memory.
 
-use crate::attachment::{AttachError, Attachment, AttachmentOptions};
+use crate::attachment::Attachment;
 use crate::cache::Cache;
-use crate::plugin::{LoadError, Plugin, check_bytes, compile};
-use crate::ticker::{Running, Ticker};
+use crate::error::{AttachError, LoadError, RuntimeError};
+use crate::host::{Budget, Host, Interrupt};
+use crate::limits::AttachmentOptions;
+use crate::plugin::{Plugin, check_bytes, compile};
+use crate::ticker::Ticker;
 use millrace_model::{Clock, ContentHash, Random};
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use thiserror::Error;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 /// How guests that run too long are stopped.
@@ -58,58 +58,9 @@ impl Default for RuntimeOptions {
     }
 }
 
-/// Why plugins cannot run at all.
-#[derive(Debug, Error)]
-pub enum RuntimeError {
-    /// The engine refuses its configuration: a processor or a kernel that it does not know, or no address space.
-    #[error("the engine for plugins does not start: {0}")]
-    Engine(String),
-    /// The cache directory cannot be used.
-    #[error("{dir}: {error}")]
-    Cache {
-        /// The directory.
-        dir: PathBuf,
-        /// Why.
-        error: std::io::Error,
-    },
-    /// There is no thread for the tick.
-    #[error("no thread for the epoch tick: {0}")]
-    Ticker(std::io::Error),
-}
-
 /// Where plugins run. One per process; cloning shares it.
 #[derive(Clone, Debug)]
-pub struct Runtime(Arc<Inner>);
-
-pub(crate) struct Inner {
-    pub engine: Engine,
-    pub clock: Arc<dyn Clock>,
-    pub random: Arc<dyn Random>,
-    pub budget: Arc<Budget>,
-    pub interrupt: Interrupt,
-    pub start_time: Duration,
-    /// What a guest is told of its host.
-    pub host: String,
-    component_bytes: usize,
-    cache: Option<Cache>,
-    ticker: Option<Ticker>,
-}
-
-/// What an instance has to know of [`Interruption`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Interrupt {
-    Epochs,
-    Fuel { per_millisecond: u64 },
-}
-
-impl fmt::Debug for Inner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Runtime")
-            .field("budget", &self.budget)
-            .field("interrupt", &self.interrupt)
-            .finish_non_exhaustive()
-    }
-}
+pub struct Runtime(Arc<Host>);
 
 impl Runtime {
     /// Starts the engine.
@@ -131,11 +82,11 @@ impl Runtime {
             }
             Interruption::Fuel { per_millisecond } => (Interrupt::Fuel { per_millisecond }, None),
         };
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(Host {
             engine,
             clock,
             random,
-            budget: Arc::new(Budget { used: AtomicU64::new(0), limit: options.memory }),
+            budget: Arc::new(Budget::new(options.memory)),
             interrupt,
             start_time: options.start_time,
             host: concat!("millrace ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -151,7 +102,7 @@ impl Runtime {
     /// # Errors
     /// Says what the bytes are instead of a plugin.
     pub fn load(&self, bytes: &[u8]) -> Result<Plugin, LoadError> {
-        let Inner { engine, cache, component_bytes, .. } = &*self.0;
+        let Host { engine, cache, component_bytes, .. } = &*self.0;
         check_bytes(bytes, *component_bytes)?;
         let hash = ContentHash::of(bytes);
         if let Some(component) = cache.as_ref().and_then(|cache| cache.get(engine, hash)) {
@@ -182,36 +133,7 @@ impl Runtime {
 
     /// Bytes of linear memory of all instances.
     pub fn memory(&self) -> u64 {
-        self.0.budget.used.load(Ordering::Relaxed)
-    }
-}
-
-impl Inner {
-    /// While the answer lives, guests can be interrupted.
-    pub(crate) fn running(&self) -> Option<Running<'_>> {
-        self.ticker.as_ref().map(Ticker::running)
-    }
-}
-
-/// Memory of all instances together.
-#[derive(Debug)]
-pub(crate) struct Budget {
-    used: AtomicU64,
-    limit: u64,
-}
-
-impl Budget {
-    pub(crate) const fn limit(&self) -> u64 {
-        self.limit
-    }
-
-    pub(crate) fn take(&self, bytes: u64) -> bool {
-        let more = |used: u64| used.checked_add(bytes).filter(|&used| used <= self.limit);
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
-    }
-
-    pub(crate) fn give(&self, bytes: u64) {
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.0.budget.used()
     }
 }
 

@@ -151,6 +151,20 @@ impl ApiKey {
         self as i16
     }
 
+    /// The version of kafka-protocol's structs that has the layout of this version. It tracks Kafka 4.1: where 4.3 has
+    /// versions beyond that with new meanings but the old layout, the old struct serves.
+    pub fn layout_version(self, version: i16) -> i16 {
+        match self {
+            // Version 11 adds the timestamp −6 (KIP-1023), no field.
+            Self::ListOffsets => version.min(10),
+            // Version 5's request is that of 4; its answer is written in `log_dirs`.
+            Self::DescribeLogDirs => version.min(4),
+            // The answer of version 2 has the layout of 1; requests are read by hand.
+            Self::WriteTxnMarkers => version.min(1),
+            _ => version,
+        }
+    }
+
     /// Whether requests of this version have compact lengths and tagged fields.
     pub const fn is_flexible(self, version: i16) -> bool {
         version >= self.flexible_from()

@@ -9,6 +9,7 @@
 
 pub mod api_key;
 pub mod endpoints;
+pub mod error;
 pub mod error_code;
 pub mod fetch_response;
 pub mod header;
@@ -17,15 +18,16 @@ pub mod message;
 pub mod produce_response;
 pub mod served;
 pub mod shape;
-mod shapes;
+pub mod shapes;
 pub mod wire;
 
 pub use api_key::{ApiKey, Versions};
+pub use error::{DecodeError, EncodeError};
 pub use error_code::ErrorCode;
 pub use header::{HeaderError, RequestHeader};
 /// The message structs of kafka-protocol.
 pub use kafka_protocol::messages;
 pub use kafka_protocol::protocol::StrBytes;
 pub use kafka_protocol::protocol::{Encodable, Request};
-pub use message::{DecodeError, EncodeError, decode, decode_response, encode_request, encode_response};
+pub use message::{decode, decode_response, encode_request, encode_response};
 pub use served::Served;

@@ -2,8 +2,9 @@
 //! is cordoned, which none of ours ever is.
 
 use crate::ApiKey;
+use crate::error::EncodeError;
 use crate::header::{begin_response, end_response};
-use crate::message::{EncodeError, encode_response};
+use crate::message::encode_response;
 use crate::messages::DescribeLogDirsResponse;
 use crate::messages::describe_log_dirs_response::{DescribeLogDirsResult, DescribeLogDirsTopic};
 use crate::wire::{put_length, put_no_tags, put_text};

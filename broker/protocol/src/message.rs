@@ -1,6 +1,7 @@
 //! The facade over kafka-protocol's message structs: bytes to requests, answers to bytes, and the same the other way
 //! round for an outbound connection.
 
+use crate::error::{DecodeError, EncodeError};
 use crate::header::{SIZE_LEN, begin_response, end_response};
 use crate::served::Served;
 use crate::shapes::shape_of;
@@ -8,60 +9,6 @@ use crate::wire::{WireError, put_no_tags};
 use crate::{ApiKey, Versions};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::protocol::{Decodable, Encodable, Message, Request};
-use thiserror::Error;
-
-/// Why bytes are not the message they should be.
-#[derive(Debug, Error)]
-pub enum DecodeError {
-    /// A request that is not served, or not in this version.
-    #[error("{key} version {version} is not served")]
-    Version {
-        /// The request.
-        key: i16,
-        /// Its version.
-        version: i16,
-    },
-    /// The walk over the bytes failed.
-    #[error("malformed request: {0}")]
-    Malformed(#[from] WireError),
-    /// kafka-protocol's decoder refused them.
-    #[error("malformed message: {0}")]
-    Decoder(String),
-    /// The answer is to another request.
-    #[error("the answer is to request {found} where {expected} was asked")]
-    Correlation {
-        /// The id that was sent.
-        expected: i32,
-        /// The id that came back.
-        found: i32,
-    },
-}
-
-/// Why a message cannot be written: it has a value that the version cannot carry.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{message} cannot be written in version {version}: {reason}")]
-pub struct EncodeError {
-    /// The message.
-    pub message: &'static str,
-    /// The version.
-    pub version: i16,
-    /// What is wrong.
-    pub reason: String,
-}
-
-/// The version of kafka-protocol's structs that has the layout of this version. It tracks Kafka 4.1: where 4.3 has
-/// versions beyond that with new meanings but the old layout, the old struct serves.
-pub fn layout_version(key: ApiKey, version: i16) -> i16 {
-    match key {
-        // Version 11 adds the timestamp −6 (KIP-1023), no field.
-        ApiKey::ListOffsets => version.min(10),
-        // Version 5's request is that of 4; its answer is written in `log_dirs`.
-        ApiKey::DescribeLogDirs => version.min(4),
-        // The answer of version 2 has the layout of 1; requests are read by hand.
-        ApiKey::WriteTxnMarkers => version.min(1),
-        _ => version,
-    }
-}
 
 /// Reads the body of a request that came from the network.
 ///
@@ -87,7 +34,7 @@ pub fn encode_response<T: Encodable>(
     response: &T,
 ) -> Result<(), EncodeError> {
     let start = begin_response(out, key, version, correlation_id);
-    let written = response.encode(out, layout_version(key, version));
+    let written = response.encode(out, key.layout_version(version));
     written.map_err(|e| {
         out.truncate(start);
         encode_error::<T>(version, &e)
@@ -120,7 +67,7 @@ pub fn encode_request<T: Request>(
     out.put_i16(i16::try_from(client_id.len()).unwrap_or(0));
     out.put_slice(if client_id.len() <= i16::MAX as usize { client_id.as_bytes() } else { b"" });
     put_no_tags(out, key.is_flexible(version));
-    if let Err(e) = request.encode(out, layout_version(key, version)) {
+    if let Err(e) = request.encode(out, key.layout_version(version)) {
         return fail(out, e.to_string());
     }
     end_response(out, start, 0);
@@ -152,7 +99,7 @@ pub fn decode_response<T: Request>(
     }
     // Answers carry no tags in their headers.
     frame.advance(header - SIZE_LEN);
-    let layout = layout_version(key, version);
+    let layout = key.layout_version(version);
     T::Response::decode(&mut frame, layout).map_err(|e| DecodeError::Decoder(e.to_string()))
 }
 

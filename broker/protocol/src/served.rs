@@ -6,7 +6,7 @@
 //! layout of 10.
 
 use crate::ApiKey;
-use crate::message::{DecodeError, layout_version};
+use crate::error::DecodeError;
 use crate::messages::metadata_request::MetadataRequestTopic;
 use crate::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use crate::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
@@ -27,7 +27,7 @@ pub trait Served: Request {
     /// # Errors
     /// [`DecodeError`] where it is malformed nevertheless: text that is not UTF-8, null where there must be something.
     fn read(mut body: Bytes, version: i16) -> Result<Self, DecodeError> {
-        Self::decode(&mut body, layout_version(Self::API, version)).map_err(|e| DecodeError::Decoder(e.to_string()))
+        Self::decode(&mut body, Self::API.layout_version(version)).map_err(|e| DecodeError::Decoder(e.to_string()))
     }
 }
 

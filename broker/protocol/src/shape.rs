@@ -206,11 +206,6 @@ impl Walk<'_> {
 }
 
 impl Shape {
-    /// The shape of a request that is served.
-    pub const fn of(key: crate::ApiKey) -> Option<Self> {
-        crate::shapes::shape_of(key)
-    }
-
     /// Some body that has this shape, for tests: `below(n)` draws a number below n.
     pub fn example(&self, version: i16, below: &mut dyn FnMut(u64) -> u64) -> Vec<u8> {
         let mut example = Example { out: Vec::new(), version, flexible: version >= self.flexible_from, below };

@@ -6,8 +6,8 @@
 use bytes::Bytes;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Message, Request};
-use millrace_protocol::message::layout_version;
-use millrace_protocol::shape::{Shape, decoded_limit};
+use millrace_protocol::shape::decoded_limit;
+use millrace_protocol::shapes::shape_of;
 use millrace_protocol::{ApiKey as Key, decode};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -105,7 +105,7 @@ fn seed() -> u64 {
 }
 
 fn valid<T: Request>(dice: &mut Dice, version: i16) -> Vec<u8> {
-    let shape = Shape::of(Key::from_code(T::KEY).unwrap()).unwrap();
+    let shape = shape_of(Key::from_code(T::KEY).unwrap()).unwrap();
     shape.example(version, &mut |n| dice.below(n))
 }
 
@@ -118,9 +118,9 @@ fn every_shape_is_the_layout_that_kafka_protocol_reads() {
             for version in key.understood().min..=key.understood().max {
                 for _ in 0..50 {
                     let body = valid::<$request>(&mut dice, version);
-                    if layout_version(key, version) <= <$request as Message>::VERSIONS.max {
+                    if key.layout_version(version) <= <$request as Message>::VERSIONS.max {
                         let mut left = Bytes::from(body.clone());
-                        let read = <$request>::decode(&mut left, layout_version(key, version));
+                        let read = <$request>::decode(&mut left, key.layout_version(version));
                         assert!(read.is_ok(), "{key} v{version}: {read:?} of {body:?}");
                         assert!(left.is_empty(), "{key} v{version}: {} bytes were not read of {body:?}", left.len());
                     }

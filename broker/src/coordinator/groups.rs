@@ -4,12 +4,12 @@
 
 use super::group::hosted::GroupSetup;
 use super::group::machine::{GroupMachine, Images, Reply, Request};
-use super::group::transactions::{EndOfTransaction, TxnOffsetCommit};
 use super::group::{
     Beat, ConsumerGroupDescription, ConsumerHeartbeat, FetchedTopic, GroupDescription, GroupError, GroupOptions,
     GroupOverview, Heartbeat, JoinGroup, JoinRefused, Joined, LeaveGroup, Left, OffsetCommit, OffsetDelete,
     OffsetFetch, Refusal, SyncGroup, Synced, TopicOutcome,
 };
+use super::group::{EndOfTransaction, TxnOffsetCommit};
 use super::runtime::shards::{Setup, Shards, StateTopic, Surroundings};
 use crate::cluster::ClusterHandle;
 use crate::partition::{PartitionHandle, Partitions};

@@ -4,8 +4,8 @@
 //! partition that is gone has nothing to end, and one that has seen a newer epoch of the producer or of the coordinator
 //! has heard already.
 
+use super::group::EndOfTransaction;
 use super::group::GroupError;
-use super::group::transactions::EndOfTransaction;
 use super::groups::GroupCoordinator;
 use super::txn::{TxnPartition, WriteMarkers};
 use crate::cluster::ClusterHandle;

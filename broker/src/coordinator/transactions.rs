@@ -2,7 +2,7 @@
 //!
 //! Its state is kept in `__transaction_state`.
 
-use super::group::transactions::EndOfTransaction;
+use super::group::EndOfTransaction;
 use super::groups::GroupCoordinator;
 use super::markers::{AGAIN, MarkerError, MarkerWriter};
 use super::producer_ids::ProducerIdBlocks;

@@ -2,6 +2,7 @@
 //!
 //! Invariant: where it was answered, the new start is on the disk; the segments before it go with the next retention.
 
+use super::beside::beside;
 use super::error::AppendError;
 use super::handle::PartitionHandle;
 use super::registry::Partitions;
@@ -65,11 +66,7 @@ impl Partitions {
     /// As the disk says.
     pub async fn keep_starts(&self) -> Result<(), AppendError> {
         let (partitions, writer) = (self.clone(), self.options().data_dir.checkpoint_writer());
-        let (done, outcome) = tokio::sync::oneshot::channel();
-        self.options().offload.run(Box::new(move || {
-            let _ = done.send(partitions.write_starts(&writer));
-        }));
-        // The offload drops a job only when the node goes down.
-        Ok(outcome.await.map_err(|_| AppendError::NotLeader)??)
+        let written = beside(&*self.options().offload, move || partitions.write_starts(&writer)).await;
+        Ok(written.ok_or(AppendError::NotLeader)??)
     }
 }

@@ -4,10 +4,11 @@
 //! one and, if it began too early for him, for the next. A failed flush fails everybody who waited for it: after a failed
 //! fsync the kernel may have dropped the pages, so the log takes no more appends (as Kafka takes the directory offline).
 
+use super::beside::beside;
 use super::error::AppendError;
-use super::handle::Inner;
+use super::facts::Facts;
+use super::writer::Writer;
 use millrace_model::{Offset, Timestamp};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -31,32 +32,33 @@ impl Flusher {
         let began = Timestamp::new(self.began.load(Ordering::Relaxed));
         u64::try_from(now.since(began)).is_ok_and(|age| Duration::from_millis(age) >= interval)
     }
-}
 
-/// Returns once everything below `upto` is on the disk.
-pub(super) async fn flush_to(partition: &Arc<Inner>, upto: Offset) -> Result<(), AppendError> {
-    if partition.flushed() >= upto {
-        return Ok(());
+    /// Returns once everything below `upto` is on the disk.
+    pub(super) async fn flush_to(
+        &self,
+        partition: &Facts,
+        writer: &Mutex<Writer>,
+        upto: Offset,
+    ) -> Result<(), AppendError> {
+        if partition.flushed() >= upto {
+            return Ok(());
+        }
+        let _turn = self.turn.lock().await;
+        // Whoever had the turn before may have flushed for this one too.
+        if partition.flushed() >= upto {
+            return Ok(());
+        }
+        self.began.store(partition.options.clock.now().get(), Ordering::Relaxed);
+        let Some(task) = writer.lock().await.log()?.flush_task() else {
+            partition.set_flushed(upto);
+            return Ok(());
+        };
+        let flushed = beside(&*partition.options.offload, move || task.run()).await.ok_or(AppendError::NotLeader)?;
+        let flushed = flushed.inspect_err(|error| {
+            tracing::error!(partition = %partition.name, %error, "flush failed; the partition takes no more appends");
+        })?;
+        writer.lock().await.log()?.flushed(flushed);
+        partition.set_flushed(flushed);
+        Ok(())
     }
-    let _turn = partition.flusher.turn.lock().await;
-    // Whoever had the turn before may have flushed for this one too.
-    if partition.flushed() >= upto {
-        return Ok(());
-    }
-    partition.flusher.began.store(partition.options.clock.now().get(), Ordering::Relaxed);
-    let Some(task) = partition.writer.lock().await.log()?.flush_task() else {
-        partition.set_flushed(upto);
-        return Ok(());
-    };
-    let (done, outcome) = tokio::sync::oneshot::channel();
-    partition.options.offload.run(Box::new(move || {
-        let _ = done.send(task.run());
-    }));
-    // The offload drops a job only when the node goes down.
-    let flushed = outcome.await.map_err(|_| AppendError::NotLeader)?.inspect_err(|error| {
-        tracing::error!(partition = %partition.name, %error, "flush failed; the partition takes no more appends");
-    })?;
-    partition.writer.lock().await.log()?.flushed(flushed);
-    partition.set_flushed(flushed);
-    Ok(())
 }

@@ -1,126 +1,51 @@
 //! What the rest of the broker holds of a partition.
 
+use super::Options;
 use super::cleaning::Cleaning;
 use super::error::AppendError;
-use super::flush::{self, Flusher};
-use super::gate::{Admission, Gate, Guard};
-use super::stage::{BatchStage, Generation};
-use super::waiters::{Waiter, Waiters};
-use super::writer::{Candidate, Writer};
-use super::{Options, isr};
+use super::facts::{Appended, Claim, Facts, Origin, Start};
+use super::flush::Flusher;
+use super::gate::{Admission, Guard};
+use super::waiters::Waiter;
+use super::writer::{Candidate, Writer, Written};
 use crate::config::kafka_keys::TopicSettings;
-use arc_swap::ArcSwap;
 use futures::FutureExt;
-use millrace_model::{
-    Batch, BatchHeader, LeaderEpoch, Offset, PartitionId, ProducerEpoch, ProducerId, Timestamp, TopicPartition,
-};
-use millrace_storage::{GenerationStart, Generations, Log, LogReader, ProducerFacts, StorageError};
+use millrace_model::{Batch, BatchHeader, LeaderEpoch, Offset, PartitionId, ProducerEpoch, ProducerId, TopicPartition};
+use millrace_storage::{GenerationStart, Generations, Log, LogReader, ProducerFacts};
 use std::future::Future;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use tokio::sync::Mutex;
-
-/// Who appends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// A producer: its batch is checked record by record and passes the produce stage.
-    Client,
-    /// A coordinator of this broker: its records are its own.
-    Coordinator,
-}
-
-/// What a batch of a transaction, or the end of one, comes with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Claim {
-    /// That the coordinator has agreed, where it was asked.
-    pub guard: Option<Guard>,
-    /// The marker has an epoch that no record of its producer has yet (KIP-890).
-    pub strict: bool,
-}
-
-/// Where a batch went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Appended {
-    /// The offset of the batch's first record; for a batch that was there already, the offset it got then.
-    pub base_offset: Offset,
-    /// The offset of the batch's last record.
-    pub last_offset: Offset,
-    /// The broker's time, where the topic stores that in place of the producer's.
-    pub log_append_time: Option<Timestamp>,
-    /// The first offset of the log.
-    pub log_start: Offset,
-    /// Whether the batch had been appended before.
-    pub duplicate: bool,
-}
 
 /// A cheap handle; clones are the same partition.
 #[derive(Clone, Debug)]
 pub struct PartitionHandle(Arc<Inner>);
 
+/// The partition: what is known of it, and who works on it.
 #[derive(Debug)]
 pub(super) struct Inner {
-    pub(super) id: TopicPartition,
-    pub(super) topic: Arc<str>,
-    /// `topic-0`, as its directory is called.
-    pub(super) name: String,
-    pub(super) options: Arc<Options>,
-    pub(super) settings: ArcSwap<TopicSettings>,
+    facts: Facts,
     pub(super) writer: Mutex<Writer>,
     pub(super) flusher: Flusher,
     pub(super) cleaning: Cleaning,
-    reader: LogReader,
-    generations: ArcSwap<Vec<GenerationStart>>,
-    waiters: Waiters,
-    pub(super) gate: Gate,
-    leader_epoch: AtomicI32,
-    high_watermark: AtomicI64,
-    /// Never above the high watermark by more than a moment.
-    last_stable: AtomicI64,
-    flushed: AtomicI64,
-    /// When an append that the disk refused was last said, in milliseconds, and how many there were since.
-    failure_said: AtomicI64,
-    failures_unsaid: AtomicU64,
 }
 
-/// What is known of a partition when its handle is made.
-pub(super) struct Start {
-    pub(super) id: TopicPartition,
-    pub(super) topic: Arc<str>,
-    pub(super) leader_epoch: LeaderEpoch,
-    pub(super) settings: Arc<TopicSettings>,
-    pub(super) stage: Option<Arc<dyn BatchStage>>,
-    pub(super) generation: Generation,
+impl Deref for Inner {
+    type Target = Facts;
+
+    fn deref(&self) -> &Facts {
+        &self.facts
+    }
 }
 
 impl PartitionHandle {
     pub(super) fn new(options: Arc<Options>, start: Start, mut log: Log, generations: Generations) -> Self {
-        let reader = log.reader();
-        let end = reader.end_offset();
-        let stable = log.first_unstable(end).unwrap_or(end);
-        let gate = Gate::default();
-        for producer in log.producers().filter(|producer| producer.transaction_start.is_some()) {
-            gate.opened(producer.id, producer.epoch);
-        }
         Self(Arc::new(Inner {
-            name: format!("{}-{}", start.topic, start.id.partition),
-            id: start.id,
-            topic: start.topic,
-            options,
-            settings: ArcSwap::new(start.settings),
+            facts: Facts::new(options, &start, &mut log, &generations),
             flusher: Flusher::default(),
             cleaning: Cleaning::default(),
-            reader,
-            generations: ArcSwap::new(generations.entries()),
-            waiters: Waiters::default(),
-            gate,
-            leader_epoch: AtomicI32::new(start.leader_epoch.get()),
-            high_watermark: AtomicI64::new(end.get()),
-            last_stable: AtomicI64::new(stable.get()),
-            flushed: AtomicI64::new(log.recovery_point().get()),
-            failure_said: AtomicI64::new(i64::MIN),
-            failures_unsaid: AtomicU64::new(0),
             writer: Mutex::new(Writer::new(log, start.stage, start.generation, generations)),
         }))
     }
@@ -146,23 +71,18 @@ impl PartitionHandle {
 
     /// Reads that do not pass through the writer.
     pub fn reader(&self) -> &LogReader {
-        &self.0.reader
+        self.0.reader()
     }
 
     /// Records below this offset are committed, and all that consumers see.
     pub fn high_watermark(&self) -> Offset {
-        Offset::new(self.0.high_watermark.load(Ordering::SeqCst))
+        self.0.high_watermark()
     }
 
     /// Everything below is committed and belongs to a decided transaction, or to none. An open transaction whose beginning
     /// was deleted does not hold it before the log's start.
     pub fn last_stable_offset(&self) -> Offset {
-        self.decided().max(self.log_start())
-    }
-
-    /// The same without regard to the log's start.
-    pub(super) fn decided(&self) -> Offset {
-        Offset::new(self.0.last_stable.load(Ordering::SeqCst)).min(self.high_watermark())
+        self.0.decided().max(self.log_start())
     }
 
     /// What a transactional batch of a producer needs before it is appended.
@@ -205,7 +125,7 @@ impl PartitionHandle {
 
     /// Which generations of the topic's plugins handled which records, oldest first; empty where there never was one.
     pub fn generations(&self) -> Arc<Vec<GenerationStart>> {
-        self.0.generations.load_full()
+        self.0.generations()
     }
 
     /// Leaves a waiter to be woken by the next change. Look at the partition once more after this.
@@ -295,66 +215,9 @@ impl PartitionHandle {
 }
 
 impl Inner {
-    pub(super) fn leader_epoch(&self) -> LeaderEpoch {
-        LeaderEpoch::new(self.leader_epoch.load(Ordering::Relaxed))
-    }
-
-    pub(super) fn set_leader_epoch(&self, epoch: LeaderEpoch) {
-        self.leader_epoch.store(epoch.get(), Ordering::Relaxed);
-    }
-
-    pub(super) fn reader(&self) -> &LogReader {
-        &self.reader
-    }
-
-    pub(super) fn log_start(&self) -> Offset {
-        self.reader.start_offset()
-    }
-
-    pub(super) fn log_end(&self) -> Offset {
-        self.reader.end_offset()
-    }
-
-    pub(super) fn show_generations(&self, entries: Arc<Vec<GenerationStart>>) {
-        self.generations.store(entries);
-    }
-
-    pub(super) fn flushed(&self) -> Offset {
-        Offset::new(self.flushed.load(Ordering::Acquire))
-    }
-
-    pub(super) fn set_flushed(&self, upto: Offset) {
-        self.flushed.fetch_max(upto.get(), Ordering::AcqRel);
-    }
-
-    /// After the log's end has moved: commits what can be committed and wakes who waits for it. `first_unstable` says
-    /// what of the log is not decided when it is committed up to some offset.
-    pub(super) fn advance(&self, end: Offset, first_unstable: impl FnOnce(Offset) -> Option<Offset>) {
-        let current = Offset::new(self.high_watermark.load(Ordering::SeqCst));
-        let next = isr::high_watermark(current, end, &[], 1);
-        // A reader that sees the new high watermark and the old stable offset is behind, and never ahead.
-        self.high_watermark.store(next.get(), Ordering::SeqCst);
-        self.last_stable.store(first_unstable(next).unwrap_or(next).get(), Ordering::SeqCst);
-        self.waiters.wake();
-    }
-
-    /// Wakes who waits here, for a change other than new records.
-    pub(super) fn wake(&self) {
-        self.waiters.wake();
-    }
-
-    /// Counts an append that the disk refused, and says so, but not for each of a storm of them.
-    pub(super) fn report_failure(&self, error: &StorageError, now: Timestamp) {
-        const QUIET_MS: i64 = 1000;
-        self.options.counts.failed();
-        let before = self.failure_said.load(Ordering::Relaxed);
-        if now.get().saturating_sub(before) < QUIET_MS {
-            self.failures_unsaid.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        self.failure_said.store(now.get(), Ordering::Relaxed);
-        let since = self.failures_unsaid.swap(0, Ordering::Relaxed);
-        tracing::error!(partition = %self.name, %error, since, "a batch was not appended; its producer is told KAFKA_STORAGE_ERROR");
+    /// Returns once everything below `upto` is on the disk.
+    pub(super) async fn flush_to(&self, upto: Offset) -> Result<(), AppendError> {
+        self.flusher.flush_to(self, &self.writer, upto).await
     }
 
     async fn append_in_turn(self: Arc<Self>, candidate: Candidate) -> Result<Appended, AppendError> {
@@ -373,24 +236,16 @@ impl Inner {
         let (partition, end) = (Arc::clone(self), self.log_end());
         tokio::spawn(async move {
             // What goes wrong is logged there, and the log refuses what comes after.
-            let _ = flush::flush_to(&partition, end).await;
+            let _ = partition.flush_to(end).await;
         });
     }
 
     async fn finish(self: Arc<Self>, written: Written) -> Result<Appended, AppendError> {
         if let Some(upto) = written.flush_upto {
-            flush::flush_to(&self, upto).await?;
+            self.flush_to(upto).await?;
         }
         Ok(written.appended)
     }
-}
-
-/// A batch that is in the log, and how far the log must be flushed before it is acked.
-pub(super) struct Written {
-    pub(super) appended: Appended,
-    pub(super) flush_upto: Option<Offset>,
-    /// A segment was closed.
-    pub(super) rolled: bool,
 }
 
 type Pending = Pin<Box<dyn Future<Output = Result<Appended, AppendError>> + Send>>;

@@ -2,8 +2,7 @@
 //!
 //! One task for all partitions; each is held only for its own turn, and what blocks happens beside the I/O workers.
 
-use super::cleaning::beside;
-use super::flush;
+use super::beside::beside;
 use super::handle::PartitionHandle;
 use super::registry::Partitions;
 use millrace_storage::data_dir::CheckpointWriter;
@@ -93,7 +92,7 @@ impl PartitionHandle {
         if inner.flushed() >= end || !inner.flusher.is_due(now, interval) {
             return;
         }
-        if let Err(error) = flush::flush_to(inner, end).await {
+        if let Err(error) = inner.flush_to(end).await {
             tracing::error!(partition = %inner.name, %error, "the log could not be flushed");
         }
     }

@@ -4,9 +4,12 @@
 //! is first in the writer's queue. Readers never pass through the writer. This room knows no request, no socket and no
 //! plugin: the batch stage is a trait of its own.
 
+mod beside;
+mod cleaner;
 mod cleaning;
 mod deletion;
 mod error;
+mod facts;
 mod flush;
 mod gate;
 mod handle;
@@ -22,11 +25,13 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use cleaning::CleanerOptions;
+pub use beside::beside;
+pub use cleaner::CleanerOptions;
 pub use deletion::DeleteRecordsError;
 pub use error::AppendError;
+pub use facts::{Appended, Claim, Origin};
 pub use gate::{Admission, Guard};
-pub use handle::{Append, Appended, Claim, Origin, PartitionHandle, Waiting};
+pub use handle::{Append, PartitionHandle, Waiting};
 pub use housekeeping::Intervals;
 pub use options::{Counts, NoCounts, Options};
 pub use registry::{Partitions, StageProvider, TopicPartitions};

@@ -3,7 +3,9 @@
 //! Lookups take no lock: the tables are replaced as a whole when topics come and go.
 
 use super::Options;
-use super::handle::{PartitionHandle, Start};
+use super::beside::beside;
+use super::facts::Start;
+use super::handle::PartitionHandle;
 use super::stage::{BatchStage, Generation};
 use crate::config::kafka_keys::{BrokerKeys, TopicSettings};
 use arc_swap::ArcSwap;
@@ -224,9 +226,8 @@ impl Partitions {
     /// kill the new one would be taken for it.
     async fn forget_deleted(&self) {
         let (partitions, writer) = (self.clone(), self.0.options.data_dir.checkpoint_writer());
-        let (done, written) = tokio::sync::oneshot::channel();
-        self.0.options.offload.run(Box::new(move || drop(done.send(partitions.write_checkpoints(&writer)))));
-        if let Ok(Err(error)) = written.await {
+        let written = beside(&*self.0.options.offload, move || partitions.write_checkpoints(&writer)).await;
+        if let Some(Err(error)) = written {
             tracing::error!(%error, "deleted topics could not be taken out of the checkpoints");
         }
     }
@@ -377,14 +378,9 @@ async fn open_all(options: &Arc<Options>, starts: Vec<Start>) -> Vec<Option<Part
         if part.is_empty() {
             break;
         }
-        let (done, handles) = tokio::sync::oneshot::channel();
-        let options = Arc::clone(options);
-        let offload = Arc::clone(&options.offload);
-        offload.run(Box::new(move || {
-            let handles: Vec<_> = part.into_iter().map(|start| open(&options, start)).collect();
-            let _ = done.send(handles);
-        }));
-        jobs.push(handles);
+        let to_open = Arc::clone(options);
+        let job = move || part.into_iter().map(|start| open(&to_open, start)).collect::<Vec<_>>();
+        jobs.push(beside(&*options.offload, job));
     }
     let mut handles = Vec::new();
     for job in jobs {

@@ -9,8 +9,9 @@
 //!
 //! The writer is held from 2 to 6, so the next batch's sequence is checked against a log that has this one.
 
+use super::beside::beside;
 use super::error::AppendError;
-use super::handle::{Appended, Claim, Inner, Origin, Written};
+use super::facts::{Appended, Claim, Facts, Origin};
 use super::stage::{BatchStage, Generation, StageContext, StageOutcome};
 use super::validate;
 use crate::config::kafka_keys::{TimestampType, TopicSettings};
@@ -31,7 +32,7 @@ pub(super) struct Candidate {
 
 impl Candidate {
     /// Step 1.
-    pub(super) fn check(partition: &Inner, batch: Batch, origin: Origin, claim: Claim) -> Result<Self, AppendError> {
+    pub(super) fn check(partition: &Facts, batch: Batch, origin: Origin, claim: Claim) -> Result<Self, AppendError> {
         let now = partition.options.clock.now();
         let restamp = match origin {
             Origin::Client => validate::produced(&batch, &partition.name, &partition.settings.load(), now)?,
@@ -54,6 +55,14 @@ impl Candidate {
                 && add_sequence(last.last_sequence(), 1) == header.base_sequence,
         )
     }
+}
+
+/// A batch that is in the log, and how far the log must be flushed before it is acked.
+pub(super) struct Written {
+    pub(super) appended: Appended,
+    pub(super) flush_upto: Option<Offset>,
+    /// A segment was closed.
+    pub(super) rolled: bool,
 }
 
 /// The only owner of a partition's log.
@@ -101,15 +110,12 @@ impl Writer {
     }
 
     /// Notes durably from which offset on this generation handles the records.
-    async fn begin_generation(&mut self, partition: &Inner) -> Result<(), AppendError> {
+    async fn begin_generation(&mut self, partition: &Facts) -> Result<(), AppendError> {
         let at = self.log()?.end_offset();
         let Generation { number, plugins } = &self.generation;
         let next = self.generations.begin(*number, plugins, at, partition.log_start());
-        let (done, written) = tokio::sync::oneshot::channel();
         let job = next.clone();
-        partition.options.offload.run(Box::new(move || drop(done.send(job.write()))));
-        // The offload drops a job only when the node goes down.
-        written.await.map_err(|_| AppendError::NotLeader)??;
+        beside(&*partition.options.offload, move || job.write()).await.ok_or(AppendError::NotLeader)??;
         self.generations.adopt(&next);
         partition.show_generations(self.generations.entries());
         tracing::info!(
@@ -120,7 +126,7 @@ impl Writer {
     }
 
     /// Steps 2, 4 and 6.
-    pub(super) fn write_now(&mut self, partition: &Inner, candidate: Candidate) -> Result<Written, AppendError> {
+    pub(super) fn write_now(&mut self, partition: &Facts, candidate: Candidate) -> Result<Written, AppendError> {
         match self.recognise(partition, &candidate)? {
             Some(duplicate) => Ok(duplicate),
             None => self.store(partition, candidate),
@@ -129,7 +135,7 @@ impl Writer {
 
     /// Steps 2, 4 and 6 for producers' batches that came together, with one write: all of them or, where anything at all is
     /// the matter with one, none. Each is then to be written by itself, and hears what it is.
-    pub(super) fn write_together(&mut self, partition: &Inner, candidates: &[Candidate]) -> Option<Vec<Written>> {
+    pub(super) fn write_together(&mut self, partition: &Facts, candidates: &[Candidate]) -> Option<Vec<Written>> {
         let log = self.log().ok()?;
         let settings = partition.settings.load();
         let mut batches = Vec::with_capacity(candidates.len());
@@ -170,7 +176,7 @@ impl Writer {
     }
 
     /// Steps 2 to 6.
-    pub(super) async fn write(&mut self, partition: &Inner, mut candidate: Candidate) -> Result<Written, AppendError> {
+    pub(super) async fn write(&mut self, partition: &Facts, mut candidate: Candidate) -> Result<Written, AppendError> {
         if let Some(duplicate) = self.recognise(partition, &candidate)? {
             return Ok(duplicate);
         }
@@ -194,7 +200,7 @@ impl Writer {
     }
 
     /// Step 2. A batch that is in the log already needs no more.
-    fn recognise(&mut self, partition: &Inner, candidate: &Candidate) -> Result<Option<Written>, AppendError> {
+    fn recognise(&mut self, partition: &Facts, candidate: &Candidate) -> Result<Option<Written>, AppendError> {
         let log = self.log()?;
         let (batch, header) = (&candidate.batch, candidate.batch.header());
         if !header.producer_id.is_some() {
@@ -226,7 +232,7 @@ impl Writer {
     }
 
     /// Steps 4 and 6.
-    fn store(&mut self, partition: &Inner, candidate: Candidate) -> Result<Written, AppendError> {
+    fn store(&mut self, partition: &Facts, candidate: Candidate) -> Result<Written, AppendError> {
         let Candidate { batch, origin, claim, now, restamp } = candidate;
         let settings = partition.settings.load();
         let batch = match origin {
@@ -261,7 +267,7 @@ impl Writer {
 }
 
 /// A batch does not overtake one that was refused for the moment.
-fn in_turn(partition: &Inner, candidate: &Candidate) -> Result<(), AppendError> {
+fn in_turn(partition: &Facts, candidate: &Candidate) -> Result<(), AppendError> {
     let header = candidate.batch.header();
     if !header.attributes.is_transactional() {
         return Ok(());
@@ -275,7 +281,7 @@ fn in_turn(partition: &Inner, candidate: &Candidate) -> Result<(), AppendError> 
 
 /// A batch of a transaction is appended where the transaction is open on this partition, or its coordinator has agreed;
 /// without `transaction.partition.verification.enable` anywhere.
-fn admit(partition: &Inner, candidate: &Candidate) -> Result<(), AppendError> {
+fn admit(partition: &Facts, candidate: &Candidate) -> Result<(), AppendError> {
     let header = candidate.batch.header();
     if !header.attributes.is_transactional() || header.attributes.is_control() {
         return Ok(());
@@ -291,7 +297,7 @@ fn admit(partition: &Inner, candidate: &Candidate) -> Result<(), AppendError> {
 }
 
 /// Whether so much is written and not on the disk that `flush.messages` asks for a flush before the ack.
-fn must_flush(partition: &Inner, end: Offset) -> bool {
+fn must_flush(partition: &Facts, end: Offset) -> bool {
     let every = partition.settings.load().flush_messages;
     every.is_some_and(|every| end.since(partition.flushed()) >= i64::try_from(every).unwrap_or(i64::MAX))
 }

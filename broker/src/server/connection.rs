@@ -11,7 +11,7 @@
 //!   wait to be sent. Frames beyond [`LARGE`] are covered by the memory permits that all connections share.
 
 use super::input::{FrameSize, Input};
-use super::listener::Shared;
+use super::limits::Shared;
 use super::net::Stream;
 use super::output::Output;
 use super::service::{Answer, Call, ConnectionInfo, Outcome, Service};

@@ -14,6 +14,7 @@ mod connection;
 pub mod context;
 mod fetch_session;
 mod input;
+mod limits;
 mod listener;
 pub mod net;
 mod output;
@@ -23,5 +24,6 @@ mod tests;
 
 pub use api::KafkaApi;
 pub use context::{Context, Metrics, NoMetrics, Parts};
-pub use listener::{Limits, Options, serve};
+pub use limits::{Limits, Options};
+pub use listener::serve;
 pub use service::{Answer, Call, ConnectionInfo, Outcome, Reply, Service};

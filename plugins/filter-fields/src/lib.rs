@@ -14,10 +14,11 @@
 //! means `not a == 1`. Characters that are not letters, digits, `_` or `-` stand in a name after a backslash.
 
 mod condition;
+mod config;
 mod parse;
 mod record;
 
-use condition::Filter;
+use config::Filter;
 use json_scan as scan;
 use millrace::Record;
 

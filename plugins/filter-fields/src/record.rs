@@ -1,6 +1,7 @@
 //! A condition on a record: one walk over its JSON, in which each test is made where its field stands.
 
-use crate::condition::{Filter, Invalid, Node, Operand, Value};
+use crate::condition::{Operand, Value};
+use crate::config::{Filter, Invalid, Node};
 use crate::scan::{self, Kind, Scanner};
 use millrace::Record;
 

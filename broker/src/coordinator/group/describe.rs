@@ -26,8 +26,8 @@ impl GroupMachine {
     /// DescribeGroups knows only classic groups.
     pub(super) fn describe(&self, ids: &[Arc<str>]) -> Vec<GroupDescription> {
         let describe = |id: &Arc<str>| match self.groups.get(id).map(|group| &group.kind) {
-            None => dead(id, GroupError::GroupIdNotFound),
-            Some(Kind::Consumer(_)) => dead(id, GroupError::WrongType),
+            None => GroupDescription::refused(id, GroupError::GroupIdNotFound),
+            Some(Kind::Consumer(_)) => GroupDescription::refused(id, GroupError::WrongType),
             Some(Kind::Classic(classic)) => GroupDescription {
                 group: Arc::clone(id),
                 state: classic.state().name(),
@@ -110,17 +110,5 @@ impl ConsumerGroupDescription {
             members: Vec::new(),
             error: Some(error),
         }
-    }
-}
-
-pub(super) fn dead(id: &Arc<str>, error: GroupError) -> GroupDescription {
-    let is_dead = matches!(error, GroupError::GroupIdNotFound | GroupError::WrongType);
-    GroupDescription {
-        group: Arc::clone(id),
-        state: if is_dead { "Dead" } else { "" },
-        protocol_type: String::new(),
-        protocol: String::new(),
-        members: Vec::new(),
-        error: Some(error),
     }
 }

@@ -16,7 +16,7 @@
 
 use super::classic::{ClassicGroup, State, Token};
 use super::consumer::ConsumerGroup;
-use super::offsets::{OffsetStore, StoredOffset};
+use super::offset_store::{OffsetStore, StoredOffset};
 use super::records::{ConsumerRecord, GroupRecord};
 use super::timers::{Due, Key, Tick, Timers};
 use super::types::{GroupError, GroupOptions, JoinRefused};

@@ -10,13 +10,14 @@ pub mod consumer_protocol;
 mod describe;
 pub mod hosted;
 pub mod machine;
+mod offset_store;
 mod offsets;
 pub mod records;
 pub mod request;
 #[cfg(test)]
 mod scenarios;
 pub mod timers;
-pub mod transactions;
+mod transactions;
 pub mod types;
 
 pub use types::*;

@@ -1,11 +1,9 @@
 //! Anything the coordinator can be asked, and every answer.
 
-use super::describe::dead;
-use super::transactions::{EndOfTransaction, TxnOffsetCommit};
 use super::types::{
-    Beat, ConsumerGroupDescription, ConsumerHeartbeat, FetchedTopic, GroupDescription, GroupError, GroupOverview,
-    Heartbeat, JoinGroup, JoinRefused, Joined, LeaveGroup, Left, OffsetCommit, OffsetDelete, OffsetFetch, Refusal,
-    SyncGroup, Synced, TopicOutcome,
+    Beat, ConsumerGroupDescription, ConsumerHeartbeat, EndOfTransaction, FetchedTopic, GroupDescription, GroupError,
+    GroupOverview, Heartbeat, JoinGroup, JoinRefused, Joined, LeaveGroup, Left, OffsetCommit, OffsetDelete,
+    OffsetFetch, Refusal, SyncGroup, Synced, TopicOutcome, TxnOffsetCommit,
 };
 use std::sync::Arc;
 
@@ -57,7 +55,9 @@ impl Request {
                 Reply::DeleteGroups(groups.iter().map(|group| (Arc::clone(group), Some(error))).collect())
             }
             Self::List { .. } => Reply::List(Err(error)),
-            Self::Describe(groups) => Reply::Describe(groups.iter().map(|id| dead(id, error)).collect()),
+            Self::Describe(groups) => {
+                Reply::Describe(groups.iter().map(|id| GroupDescription::refused(id, error)).collect())
+            }
             Self::TopicsDeleted(_) => Reply::Done,
         }
     }

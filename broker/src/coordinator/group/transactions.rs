@@ -4,33 +4,8 @@
 
 use super::classic::Token;
 use super::machine::{Action, GroupMachine, Kind, Now, Pending, Reply, Step};
-use super::types::{GroupError, OffsetCommit};
+use super::types::{EndOfTransaction, GroupError, OffsetCommit, TxnOffsetCommit};
 use crate::coordinator::runtime::machine::Envelope;
-use crate::partition::Guard;
-use millrace_model::control::Marker;
-use millrace_model::{ProducerEpoch, ProducerId};
-
-/// Offsets to be stored once a transaction commits.
-#[derive(Clone, Debug)]
-pub struct TxnOffsetCommit {
-    /// The offsets.
-    pub commit: OffsetCommit,
-    /// The producer.
-    pub producer_id: ProducerId,
-    /// Its epoch.
-    pub producer_epoch: ProducerEpoch,
-    /// That the transaction's coordinator has agreed, where it was asked.
-    pub guard: Option<Guard>,
-}
-
-/// A transaction that has offsets here ends.
-#[derive(Clone, Copy, Debug)]
-pub struct EndOfTransaction {
-    /// What is written.
-    pub marker: Marker,
-    /// The marker's epoch is newer than that of all records of the transaction.
-    pub strict: bool,
-}
 
 impl GroupMachine {
     pub(super) fn commit_in_transaction(&mut self, token: Token, ask: TxnOffsetCommit, now: Now) -> Step {

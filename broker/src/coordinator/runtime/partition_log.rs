@@ -2,13 +2,12 @@
 
 use super::log::{AppendFailure, ShardLog};
 use super::machine::Refusal;
-use crate::partition::{AppendError, Claim, Origin, PartitionHandle};
+use crate::partition::{AppendError, Claim, Origin, PartitionHandle, beside};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use millrace_model::{Batch, LeaderEpoch, Offload, Offset};
 use millrace_storage::ProducerError;
 use std::sync::Arc;
-use tokio::sync::oneshot;
 
 /// How much is read at once when a partition is replayed.
 const READ: u32 = 1024 * 1024;
@@ -47,13 +46,11 @@ impl ShardLog for PartitionLog {
 
     fn read(&self, from: Offset, upto: Offset) -> BoxFuture<'static, Result<Bytes, String>> {
         let reader = self.partition.reader().clone();
-        let (done, outcome) = oneshot::channel();
-        self.offload.run(Box::new(move || {
+        let read = beside(&*self.offload, move || {
             let read = reader.read(from, upto, READ, true).map_err(|error| error.to_string());
-            let bytes = read.and_then(|slice| slice.to_bytes().map_err(|error| error.to_string()));
-            let _ = done.send(bytes);
-        }));
-        Box::pin(async move { outcome.await.unwrap_or_else(|_| Err("the read was abandoned".to_owned())) })
+            read.and_then(|slice| slice.to_bytes().map_err(|error| error.to_string()))
+        });
+        Box::pin(async move { read.await.unwrap_or_else(|| Err("the read was abandoned".to_owned())) })
     }
 }
 

@@ -3,8 +3,8 @@
 //! There is one directory for each node. Version 4 adds the size of its volume (KIP-827), 5 whether it is cordoned, which
 //! it never is.
 
-use super::list_offsets::beside;
 use super::{Asked, Context, refuse, text};
+use crate::partition::beside;
 use crate::server::service::{Answer, Call, Outcome};
 use millrace_protocol::decode;
 use millrace_protocol::log_dirs::encode_log_dirs;
@@ -53,7 +53,7 @@ async fn describe(asked: &Asked, request: DescribeLogDirsRequest) -> DescribeLog
         }
     }
     let partitions = asked.context.partitions.clone();
-    let (path, space) = beside(&asked.context.offload, move || partitions.volume()).await.unwrap_or_default();
+    let (path, space) = beside(&*asked.context.offload, move || partitions.volume()).await.unwrap_or_default();
     let bytes = |bytes: Option<u64>| bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
     let topics = topics.into_iter().map(|(name, partitions)| {
         DescribeLogDirsTopic::default().with_name(TopicName(text(name))).with_partitions(partitions)

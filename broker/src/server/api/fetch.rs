@@ -8,9 +8,9 @@
 //!   them has changed, until `max_wait_ms` is over.
 //! * `max_bytes` holds over all partitions, but the first batch of the answer always comes whole (KIP-74).
 
-use super::list_offsets::{beside, check_epoch};
+use super::list_offsets::check_epoch;
 use super::{Context, errors, refuse};
-use crate::partition::{PartitionHandle, TopicPartitions, Waiter};
+use crate::partition::{PartitionHandle, TopicPartitions, Waiter, beside};
 use crate::server::fetch_session::{Entry, Session};
 use crate::server::service::{Answer, Call, ConnectionInfo, Outcome, Reply};
 use bytes::BytesMut;
@@ -288,7 +288,7 @@ impl Fetching {
             return looks;
         }
         let cold = looks.cold;
-        beside(&self.context.offload, move || cold.iter().for_each(Wanted::warm)).await;
+        beside(&*self.context.offload, move || cold.iter().for_each(Wanted::warm)).await;
         self.look(true)
     }
 
@@ -319,7 +319,7 @@ impl Fetching {
         let cold: Vec<FileSlice> =
             looks.looks.iter().map(|look| &look.slice).filter(|it| !it.is_empty() && !it.is_hot()).cloned().collect();
         let warm = move || cold.iter().try_for_each(FileSlice::warm);
-        if let Some(Err(error)) = beside(&self.context.offload, warm).await {
+        if let Some(Err(error)) = beside(&*self.context.offload, warm).await {
             tracing::warn!(%error, "records could not be read");
         }
         self.answer(looks)

@@ -5,9 +5,9 @@
 //! nowhere. Searches by time read logs, beside the I/O workers.
 
 use super::{Asked, errors};
-use crate::partition::PartitionHandle;
+use crate::partition::{PartitionHandle, beside};
 use futures::future::join_all;
-use millrace_model::{BatchHeader, LeaderEpoch, Offload, Offset, PartitionId, Timestamp};
+use millrace_model::{BatchHeader, LeaderEpoch, Offset, PartitionId, Timestamp};
 use millrace_protocol::ErrorCode;
 use millrace_protocol::messages::ListOffsetsRequest;
 use millrace_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -16,7 +16,6 @@ use millrace_protocol::messages::list_offsets_response::{
 };
 use millrace_storage::ReadError;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -123,25 +122,13 @@ async fn lookup(
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => Ok(NOWHERE),
         time => {
             let job = move || search(&handle, time, end);
-            let found = beside(&asked.context.offload, job).await.ok_or(ErrorCode::UnknownServerError)?;
+            let found = beside(&*asked.context.offload, job).await.ok_or(ErrorCode::UnknownServerError)?;
             found.map_err(|error| {
                 tracing::warn!(%error, "offsets could not be looked up");
                 errors::read(&error)
             })
         }
     }
-}
-
-/// Runs something that may block; `None` where it did not end.
-pub(super) async fn beside<T: Send + 'static>(
-    offload: &Arc<dyn Offload>,
-    job: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
-    let (done, result) = tokio::sync::oneshot::channel();
-    offload.run(Box::new(move || {
-        let _nobody_waits = done.send(job());
-    }));
-    result.await.ok()
 }
 
 fn search(handle: &PartitionHandle, time: i64, end: Offset) -> Result<Found, ReadError> {

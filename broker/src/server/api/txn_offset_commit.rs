@@ -6,7 +6,7 @@
 use super::group_wire::{number, optional, shared};
 use super::txn_wire::{Patience, admit, code, producer};
 use super::{Asked, group_wire};
-use crate::coordinator::group::transactions::TxnOffsetCommit;
+use crate::coordinator::group::TxnOffsetCommit;
 use crate::coordinator::group::{CommitPartition, CommitTopic, OffsetCommit};
 use crate::coordinator::txn::TxnError;
 use crate::partition::{Admission, Guard, PartitionHandle};

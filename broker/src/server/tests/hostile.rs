@@ -6,7 +6,7 @@ use crate::server::Options;
 use crate::server::api::TABLE;
 use bytes::{BufMut, BytesMut};
 use millrace_protocol::messages::MetadataRequest;
-use millrace_protocol::shape::Shape;
+use millrace_protocol::shapes::shape_of;
 use millrace_protocol::wire::put_varint;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -85,7 +85,7 @@ async fn mutated_requests_harm_nobody() {
         let api = TABLE[dice.below(TABLE.len() as u64) as usize];
         let versions = api.key.understood();
         let version = versions.min + dice.below((versions.max - versions.min + 1) as u64) as i16;
-        let mut body = Shape::of(api.key).unwrap().example(version, &mut |n| dice.below(n));
+        let mut body = shape_of(api.key).unwrap().example(version, &mut |n| dice.below(n));
         for _ in 0..dice.below(4) {
             let at = dice.below(body.len().max(1) as u64) as usize;
             match (dice.below(3), body.get_mut(at)) {

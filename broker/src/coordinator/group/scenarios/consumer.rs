@@ -1,8 +1,8 @@
 //! Consumer groups (KIP-848): members are assigned, give up, leave and are fenced.
 
 use super::*;
+use crate::coordinator::group::TxnOffsetCommit;
 use crate::coordinator::group::records::Partitions;
-use crate::coordinator::group::transactions::TxnOffsetCommit;
 use millrace_metadata::{BrokerRegistration, Command, NewPartitions, NewTopic, Placement};
 use millrace_model::{NodeId, ProducerEpoch};
 use std::collections::BTreeSet;

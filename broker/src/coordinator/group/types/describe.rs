@@ -97,3 +97,18 @@ pub struct ConsumerGroupDescription {
     /// Why there is nothing to tell.
     pub error: Option<GroupError>,
 }
+
+impl GroupDescription {
+    /// The description that says why there is none.
+    pub fn refused(group: &Arc<str>, error: GroupError) -> Self {
+        let is_dead = matches!(error, GroupError::GroupIdNotFound | GroupError::WrongType);
+        Self {
+            group: Arc::clone(group),
+            state: if is_dead { "Dead" } else { "" },
+            protocol_type: String::new(),
+            protocol: String::new(),
+            members: Vec::new(),
+            error: Some(error),
+        }
+    }
+}

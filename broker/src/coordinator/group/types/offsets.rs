@@ -1,7 +1,9 @@
 //! What is asked and answered about offsets.
 
 use super::GroupError;
-use millrace_model::{LeaderEpoch, Offset, TopicId};
+use crate::partition::Guard;
+use millrace_model::control::Marker;
+use millrace_model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TopicId};
 use std::sync::Arc;
 
 /// An offset to be stored for one partition.
@@ -117,4 +119,26 @@ pub struct OffsetDelete {
     pub group: Arc<str>,
     /// What to forget.
     pub topics: Vec<TopicPartitions>,
+}
+
+/// Offsets to be stored once a transaction commits.
+#[derive(Clone, Debug)]
+pub struct TxnOffsetCommit {
+    /// The offsets.
+    pub commit: OffsetCommit,
+    /// The producer.
+    pub producer_id: ProducerId,
+    /// Its epoch.
+    pub producer_epoch: ProducerEpoch,
+    /// That the transaction's coordinator has agreed, where it was asked.
+    pub guard: Option<Guard>,
+}
+
+/// A transaction that has offsets here ends.
+#[derive(Clone, Copy, Debug)]
+pub struct EndOfTransaction {
+    /// What is written.
+    pub marker: Marker,
+    /// The marker's epoch is newer than that of all records of the transaction.
+    pub strict: bool,
 }
