@@ -64,7 +64,11 @@ pub(super) fn quickstart(arguments: &NodeArguments, output: &mut Output) -> Resu
 
 /// Applies the quickstart's topic file, lets clients in, and tells the story as one of them.
 async fn look_around(running: &Running, output: &mut Output) -> Result<(), Fault> {
-    let working = progress("starting; the first start compiles the plugins".to_owned());
+    const WHAT: &str = "starting; the first start compiles the plugins";
+    let working = progress(WHAT.to_owned());
+    if working.is_hidden() {
+        output.note(WHAT);
+    }
     let applied = running.topic_files(&Ok(quickstart::bundle())).await;
     working.finish_and_clear();
     applied?;
