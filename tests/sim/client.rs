@@ -9,6 +9,7 @@ use millrace_model::record::encode::HeaderSource;
 use millrace_model::{Batch, ProducerEpoch, ProducerId, Timestamp};
 use millrace_protocol::StrBytes;
 use millrace_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use millrace_protocol::messages::fetch_response::PartitionData;
 use millrace_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use millrace_protocol::messages::{
     BrokerId, FetchRequest, FetchResponse, InitProducerIdRequest, ProduceRequest, ProduceResponse, TopicName,
@@ -151,7 +152,7 @@ async fn read_all(connection: &mut Connection, expected: usize) -> Outcome<Vec<(
     let mut stored = Vec::new();
     let mut from = 0;
     while stored.len() < expected {
-        let bytes = fetch(connection, from).await?;
+        let bytes = fetch(connection, from, 64 << 10, 0).await?.records.unwrap_or_default();
         if bytes.is_empty() {
             break;
         }
@@ -171,11 +172,12 @@ async fn read_all(connection: &mut Connection, expected: usize) -> Outcome<Vec<(
     Ok(stored)
 }
 
-async fn fetch(connection: &mut Connection, from: i64) -> Outcome<Bytes> {
+/// Up to `bytes` of the partition from there on, of committed transactions only where `isolation` is 1.
+pub async fn fetch(connection: &mut Connection, from: i64, bytes: i32, isolation: i8) -> Outcome<PartitionData> {
     let partition = FetchPartition::default()
         .with_partition(0)
         .with_fetch_offset(from)
-        .with_partition_max_bytes(64 << 10)
+        .with_partition_max_bytes(bytes)
         .with_current_leader_epoch(-1)
         .with_last_fetched_epoch(-1)
         .with_log_start_offset(-1);
@@ -187,15 +189,16 @@ async fn fetch(connection: &mut Connection, from: i64) -> Outcome<Bytes> {
         .with_min_bytes(1)
         .with_max_bytes(1 << 20)
         .with_session_epoch(-1)
+        .with_isolation_level(isolation)
         .with_topics(vec![topic]);
-    let answer: FetchResponse = patiently(async {
+    let mut answer: FetchResponse = patiently(async {
         let sent = connection.send_version(FETCH, &request).await?;
         connection.receive(sent).await
     })
     .await?;
-    let partition = &answer.responses[0].partitions[0];
+    let partition = answer.responses.remove(0).partitions.remove(0);
     match partition.error_code {
-        0 => Ok(partition.records.clone().unwrap_or_default()),
+        0 => Ok(partition),
         code => Err(format!("Fetch: error {code}")),
     }
 }

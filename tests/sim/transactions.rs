@@ -1,7 +1,7 @@
 //! Transactional producers that go on whatever happens, and then a reader of committed records that holds everything
 //! against what they were told.
 
-use crate::client::{Connection, Outcome, TOPIC, connect, patiently};
+use crate::client::{Connection, Outcome, TOPIC, connect, fetch, patiently};
 use crate::world::{History, Seeded};
 use bytes::Bytes;
 use millrace_model::builder::BatchBuilder;
@@ -9,12 +9,10 @@ use millrace_model::control::Marker;
 use millrace_model::record::Records;
 use millrace_model::record::encode::HeaderSource;
 use millrace_model::{Batch, ProducerEpoch, ProducerId, Timestamp};
-use millrace_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use millrace_protocol::messages::fetch_response::PartitionData;
 use millrace_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use millrace_protocol::messages::{
-    BrokerId, EndTxnRequest, FetchRequest, FetchResponse, FindCoordinatorRequest, InitProducerIdRequest,
-    ProduceRequest, ProducerId as WireProducerId, TopicName, TransactionalId,
+    EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest, ProduceRequest, ProducerId as WireProducerId,
+    TopicName, TransactionalId,
 };
 use millrace_protocol::{ErrorCode, StrBytes};
 use std::collections::{BTreeMap, BTreeSet};
@@ -246,7 +244,7 @@ async fn read_committed(connection: &mut Connection) -> Outcome<Vec<String>> {
     let (mut values, mut from) = (Vec::new(), 0);
     let mut begun: BTreeSet<i64> = BTreeSet::new();
     loop {
-        let partition = fetch(connection, from).await?;
+        let partition = fetch(connection, from, 4 << 10, 1).await?;
         if from >= partition.high_watermark {
             return Ok(values);
         }
@@ -280,36 +278,6 @@ async fn read_committed(connection: &mut Connection) -> Outcome<Vec<String>> {
                 values.push(String::from_utf8_lossy(record.value().unwrap_or_default()).into_owned());
             }
         }
-    }
-}
-
-async fn fetch(connection: &mut Connection, from: i64) -> Outcome<PartitionData> {
-    let partition = FetchPartition::default()
-        .with_partition(0)
-        .with_fetch_offset(from)
-        .with_partition_max_bytes(4 << 10)
-        .with_current_leader_epoch(-1)
-        .with_last_fetched_epoch(-1)
-        .with_log_start_offset(-1);
-    let topic =
-        FetchTopic::default().with_topic(TopicName(StrBytes::from_static_str(TOPIC))).with_partitions(vec![partition]);
-    let request = FetchRequest::default()
-        .with_replica_id(BrokerId(-1))
-        .with_max_wait_ms(100)
-        .with_min_bytes(1)
-        .with_max_bytes(1 << 20)
-        .with_session_epoch(-1)
-        .with_isolation_level(1)
-        .with_topics(vec![topic]);
-    let mut answer: FetchResponse = patiently(async {
-        let sent = connection.send_version(12, &request).await?;
-        connection.receive(sent).await
-    })
-    .await?;
-    let partition = answer.responses.remove(0).partitions.remove(0);
-    match partition.error_code {
-        0 => Ok(partition),
-        code => Err(format!("Fetch: error {code}")),
     }
 }
 
