@@ -23,6 +23,7 @@ pub mod data_dir;
 mod epochs;
 mod error;
 mod generations;
+mod index;
 pub mod io;
 mod log;
 mod producers;

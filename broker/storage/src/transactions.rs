@@ -164,7 +164,7 @@ impl Segment {
         if entries == 0 {
             return Ok(());
         }
-        let keep = crate::segment::partition_point(entries, |at| match self.aborted_entry(at, access) {
+        let keep = crate::index::partition_point(entries, |at| match self.aborted_entry(at, access) {
             Ok(entry) => Ok(entry.last_offset < from),
             // What a power loss left at the end.
             Err(StorageError::Corrupt { .. }) => Ok(false),
@@ -191,7 +191,7 @@ impl Segment {
 
     /// How many of the first `entries` entries have their marker before `offset`.
     fn aborted_before(self: &Arc<Self>, offset: Offset, entries: u32, access: Access<'_>) -> Result<u32, StorageError> {
-        crate::segment::partition_point(entries, |at| Ok(self.aborted_entry(at, access)?.last_offset < offset))
+        crate::index::partition_point(entries, |at| Ok(self.aborted_entry(at, access)?.last_offset < offset))
     }
 
     /// Hands over the entries whose marker is at `from` or later, until `each` has enough.

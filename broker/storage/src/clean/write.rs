@@ -9,9 +9,10 @@
 //! Names and order are Kafka's: either of the two finishes what the other began.
 
 use crate::StorageError;
+use crate::index::IndexBuilder;
 use crate::io::{DiskFile, Open, with_suffix};
 use crate::reader::Shared;
-use crate::segment::{IndexBuilder, Segment};
+use crate::segment::Segment;
 use millrace_model::{BatchHeader, Offset};
 use std::io::{self, IoSlice};
 use std::path::PathBuf;

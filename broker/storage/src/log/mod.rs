@@ -21,10 +21,11 @@ pub use maintain::{DeletedDir, DeletedFiles, Retained};
 pub use open::{OpenContext, Recovered};
 
 use crate::epochs::Epochs;
+use crate::index::{INDEX_ENTRY, IndexBuilder, TIME_ENTRY};
 use crate::io::{DiskFile, Open};
 use crate::producers::{ProducerFacts, Producers, SequenceCheck};
 use crate::reader::{LogReader, Shared};
-use crate::segment::{INDEX_ENTRY, IndexBuilder, Kind, Segment, TIME_ENTRY};
+use crate::segment::{Kind, Segment};
 use crate::tail::Border;
 use crate::transactions::AbortedTransaction;
 use crate::walk::{HEADER_ONLY, Step, Walk};

@@ -8,13 +8,12 @@
 
 use super::{Active, INDEX_WAITING, Log};
 use crate::epochs::Epochs;
+use crate::index::{INDEX_ENTRY, IndexBuilder, MaxTimestamp, TIME_ENTRY, parse_index, parse_time};
 use crate::io::{Disk, DiskFile, Open};
 use crate::log::flush::EPOCHS_FILE;
 use crate::producers::Producers;
 use crate::reader::Shared;
-use crate::segment::{
-    Dir, FileCache, INDEX_ENTRY, IndexBuilder, Kind, MaxTimestamp, Segment, TIME_ENTRY, parse_index, parse_time,
-};
+use crate::segment::{Dir, FileCache, Kind, Segment};
 use crate::tail::{Border, Tail};
 use crate::transactions::AbortedTransaction;
 use crate::walk::{SCAN, Step, Walk};

@@ -17,14 +17,22 @@
 //! Invariant: `boot-id` names a boot only once every log was opened in it ([`DataDir::mark_recovered`]). So a process that dies
 //! while it recovers from a power loss leaves the old one, and the next start recovers again.
 
+mod checkpoints;
+mod meta;
+
+pub use checkpoints::{Checkpoint, CheckpointWriter};
+pub use meta::{Meta, decode_uuid, encode_uuid};
+
+use checkpoints::{LIMIT as CHECKPOINT_LIMIT, Offsets, read_checkpoint, read_text};
+use meta::{parse_partition_meta, partition_meta};
+
 use crate::epochs::Epochs;
 use crate::io::{Disk, Lock, Open};
 use crate::log::EPOCHS_FILE;
-use crate::segment::{FileCache, lock};
+use crate::segment::FileCache;
 use crate::{DeletedDir, OpenContext, StorageError};
 use millrace_model::{LeaderEpoch, Offset, PartitionId, TopicId};
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
+use std::collections::BTreeSet;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -38,45 +46,6 @@ const DELETED: &str = "-delete";
 const STRAY: &str = "-stray";
 const MAX_FILE_NAME: usize = 255;
 const SMALL_FILE: u64 = 1 << 20;
-/// A million partitions with names of the greatest length.
-const CHECKPOINT_LIMIT: u64 = 300 << 20;
-
-/// The per-partition offsets that outlive a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checkpoint {
-    /// What lies before is synced.
-    RecoveryPoint,
-    /// The first offset.
-    LogStart,
-    /// The high watermark.
-    HighWatermark,
-    /// What lies before is clean.
-    Cleaned,
-}
-
-impl Checkpoint {
-    const fn file(self) -> &'static str {
-        match self {
-            Self::RecoveryPoint => "recovery-point-offset-checkpoint",
-            Self::LogStart => "log-start-offset-checkpoint",
-            Self::HighWatermark => "replication-offset-checkpoint",
-            Self::Cleaned => "cleaner-offset-checkpoint",
-        }
-    }
-}
-
-type Offsets = BTreeMap<(String, PartitionId), Offset>;
-
-/// Whose directory it is (`meta.properties`, version 1).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Meta {
-    /// `cluster.id`.
-    pub cluster_id: Option<String>,
-    /// `node.id`.
-    pub node_id: Option<i32>,
-    /// `directory.id`.
-    pub directory_id: Option<String>,
-}
 
 /// A partition's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -408,75 +377,6 @@ impl DataDir {
     }
 }
 
-/// Writes a data directory's checkpoints.
-#[derive(Clone, Debug)]
-pub struct CheckpointWriter {
-    disk: Arc<dyn Disk>,
-    dir: PathBuf,
-    /// Held from the look at the offsets until they are written: a file never goes back to older ones.
-    turn: Arc<Mutex<()>>,
-}
-
-impl CheckpointWriter {
-    /// Replaces a checkpoint: the offsets of all partitions, which are gathered when it is this one's turn. Survives a power
-    /// loss.
-    ///
-    /// # Errors
-    /// As the disk says.
-    pub fn write<N: AsRef<str>, I: IntoIterator<Item = (N, PartitionId, Offset)>>(
-        &self,
-        checkpoint: Checkpoint,
-        offsets: impl FnOnce() -> I,
-    ) -> Result<(), StorageError> {
-        let _turn = lock(&self.turn);
-        let mut lines = String::new();
-        let mut count = 0;
-        for (topic, partition, offset) in offsets() {
-            // Writing to a string cannot fail.
-            let _ = writeln!(lines, "{} {partition} {offset}", topic.as_ref());
-            count += 1;
-        }
-        let path = self.dir.join(checkpoint.file());
-        let text = format!("0\n{count}\n{lines}");
-        self.disk.replace_synced(&path, text.as_bytes()).map_err(StorageError::io("write", path))
-    }
-}
-
-impl Meta {
-    /// Java's properties: `key=value` or `key:value` lines, `#` and `!` for comments, a backslash before special characters.
-    fn from_text(text: &str) -> Self {
-        let mut meta = Self::default();
-        for line in text.lines().map(str::trim).filter(|line| !line.starts_with(['#', '!'])) {
-            let Some((key, value)) = line.split_once(['=', ':']) else { continue };
-            let value = value.trim().replace('\\', "");
-            match key.trim() {
-                "cluster.id" => meta.cluster_id = Some(value),
-                "node.id" | "broker.id" => meta.node_id = value.parse().ok(),
-                "directory.id" => meta.directory_id = Some(value),
-                _ => {}
-            }
-        }
-        meta
-    }
-
-    fn to_text(&self) -> String {
-        let mut text = String::from("#\n");
-        let node_id = self.node_id.map(|id| id.to_string());
-        let fields = [
-            ("cluster.id", self.cluster_id.as_deref()),
-            ("directory.id", self.directory_id.as_deref()),
-            ("node.id", node_id.as_deref()),
-            ("version", Some("1")),
-        ];
-        for (key, value) in fields {
-            if let Some(value) = value {
-                let _ = writeln!(text, "{key}={value}");
-            }
-        }
-        text
-    }
-}
-
 /// Gives a partition's directory a name that is not a partition's, in Kafka's form: `<topic>-<partition>.<unique><suffix>`.
 fn set_aside(disk: &dyn Disk, path: &Path, suffix: &str) -> Result<PathBuf, StorageError> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -491,95 +391,6 @@ fn set_aside(disk: &dyn Disk, path: &Path, suffix: &str) -> Result<PathBuf, Stor
     Ok(aside)
 }
 
-fn read_text(disk: &dyn Disk, path: &Path, limit: u64) -> Result<Option<String>, StorageError> {
-    match disk.read(path, limit) {
-        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(StorageError::io("read", path)(error)),
-    }
-}
-
-fn read_checkpoint(disk: &dyn Disk, dir: &Path, checkpoint: Checkpoint) -> Result<Offsets, StorageError> {
-    let path = dir.join(checkpoint.file());
-    let Some(text) = read_text(disk, &path, CHECKPOINT_LIMIT)? else { return Ok(Offsets::new()) };
-    Ok(parse_checkpoint(&text).unwrap_or_else(|| {
-        // Every use of an offset has a safe answer for a missing one: look at everything.
-        tracing::warn!(path = %path.display(), "checkpoint cannot be read and is ignored");
-        Offsets::new()
-    }))
-}
-
-fn parse_checkpoint(text: &str) -> Option<Offsets> {
-    // Kafka makes the cleaner's when it starts and writes it when it has cleaned.
-    if text.is_empty() {
-        return Some(Offsets::new());
-    }
-    if !text.ends_with('\n') {
-        return None;
-    }
-    let mut lines = text.lines();
-    if lines.next()?.trim() != "0" {
-        return None;
-    }
-    let count: usize = lines.next()?.trim().parse().ok()?;
-    let mut offsets = Offsets::new();
-    for line in lines.filter(|line| !line.trim().is_empty()) {
-        let mut fields = line.split_ascii_whitespace();
-        let key = (fields.next()?.to_owned(), PartitionId::new(fields.next()?.parse().ok()?));
-        offsets.insert(key, Offset::new(fields.next()?.parse().ok().filter(|offset| *offset >= 0)?));
-    }
-    (offsets.len() == count).then_some(offsets)
-}
-
-fn partition_meta(id: TopicId) -> String {
-    format!("version: 0\ntopic_id: {}\n", encode_uuid(id))
-}
-
-fn parse_partition_meta(text: &str) -> Option<TopicId> {
-    let field = |name| {
-        text.lines().find_map(|line| {
-            let (key, value) = line.split_once(':')?;
-            (key.trim() == name).then(|| value.trim())
-        })
-    };
-    if field("version")? != "0" {
-        return None;
-    }
-    decode_uuid(field("topic_id")?).filter(|id| *id != TopicId::NIL)
-}
-
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
-/// Base64 with the URL's alphabet and without padding: how Kafka writes ids as text.
-pub fn encode_uuid(id: TopicId) -> String {
-    // 128 bits and four zero bits make 22 letters of six.
-    let mut bits = id.get().as_u128();
-    let mut letters = [0; 22];
-    let last = (bits & 3) << 4;
-    bits >>= 2;
-    for (i, letter) in letters.iter_mut().rev().enumerate() {
-        let six = if i == 0 { last } else { bits & 63 };
-        if i > 0 {
-            bits >>= 6;
-        }
-        *letter = usize::try_from(six).ok().and_then(|six| ALPHABET.get(six)).copied().unwrap_or(b'A');
-    }
-    letters.iter().copied().map(char::from).collect()
-}
-
-/// Reads what [`encode_uuid`] writes.
-pub fn decode_uuid(text: &str) -> Option<TopicId> {
-    if text.len() != 22 {
-        return None;
-    }
-    let mut bits = 0_u128;
-    for (i, letter) in text.bytes().enumerate() {
-        let six = ALPHABET.iter().position(|other| *other == letter)? as u128;
-        bits = if i < 21 { bits << 6 | six } else { bits << 2 | six >> 4 };
-    }
-    Some(TopicId::new(uuid::Uuid::from_u128(bits)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -589,19 +400,6 @@ mod tests {
 
     fn open(disk: &SimDisk) -> DataDir {
         DataDir::open(Arc::new(disk.clone()), PathBuf::from("/data")).unwrap()
-    }
-
-    #[test]
-    fn a_topic_id_reads_back_from_the_text_that_kafka_writes() {
-        let id = decode_uuid("dGVzdC1pZC0xMjM0NTY3OA").unwrap();
-        assert_eq!(id.get().as_bytes(), b"test-id-12345678");
-        assert_eq!(encode_uuid(id), "dGVzdC1pZC0xMjM0NTY3OA");
-        let odd = TopicId::new(uuid::Uuid::from_u128(u128::MAX));
-        assert_eq!(encode_uuid(odd), "_____________________w");
-        assert_eq!(decode_uuid(&encode_uuid(odd)), Some(odd));
-        for broken in ["", "dGVzdC1pZC0xMjM0NTY3O", "dGVzdC1pZC0xMjM0NTY3O+", "dGVzdC1pZC0xMjM0NTY3OAA"] {
-            assert_eq!(decode_uuid(broken), None);
-        }
     }
 
     #[test]
@@ -732,20 +530,5 @@ mod tests {
                 count
             );
         }
-    }
-
-    #[test]
-    fn broken_checkpoints_are_no_checkpoints() {
-        assert_eq!(parse_checkpoint("0\n1\nt 0 5\n").unwrap().len(), 1);
-        assert_eq!(parse_checkpoint(""), Some(Offsets::new()), "as Kafka makes it");
-        for broken in ["0\n1\nt 0 5", "1\n0\n", "0\n2\nt 0 5\n", "0\n1\nt 0 -5\n", "0\n1\nt 0\n", "0\nx\n"] {
-            assert_eq!(parse_checkpoint(broken), None, "{broken:?}");
-        }
-    }
-
-    #[test]
-    fn javas_properties_are_understood() {
-        let meta = Meta::from_text("#\n#Sat Nov 21 09:00:00 UTC 2026\ncluster.id=a\\:b\nversion=1\nnode.id = 1\n");
-        assert_eq!(meta, Meta { cluster_id: Some("a:b".into()), node_id: Some(1), directory_id: None });
     }
 }
