@@ -25,6 +25,7 @@ mod error;
 mod generations;
 mod index;
 pub mod io;
+mod legacy;
 mod log;
 mod producers;
 mod reader;

@@ -190,3 +190,45 @@ fn a_damaged_directory_opens_or_says_why_and_shows_no_record_that_was_not_writte
         }
     }
 }
+
+/// A message as Kafka wrote it before there were batches (v0 or v1).
+fn old_message(offset: i64, magic: u8, value: &[u8]) -> Vec<u8> {
+    let mut body = vec![magic, 0];
+    if magic == 1 {
+        body.extend(1_400_000_000_000_i64.to_be_bytes());
+    }
+    body.extend((-1_i32).to_be_bytes());
+    body.extend(i32::try_from(value.len()).unwrap().to_be_bytes());
+    body.extend(value);
+    let crc = !body.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 })
+    });
+    let size = i32::try_from(body.len() + 4).unwrap();
+    [&offset.to_be_bytes()[..], &size.to_be_bytes(), &crc.to_be_bytes(), &body].concat()
+}
+
+#[test]
+fn messages_of_the_formats_before_batches_are_refused_and_never_cut_off() {
+    let clean = OpenContext { clean_shutdown: true, foreign: true, ..OpenContext::default() };
+    let same_boot = OpenContext { same_boot: true, ..OpenContext::default() };
+    for (magic, long) in [(0, false), (1, false), (1, true)] {
+        for context in [clean.clone(), same_boot.clone(), OpenContext::default()] {
+            let disk = SimDisk::new(1);
+            disk.create_dir_all(Path::new(DIR)).unwrap();
+            let value = vec![b'v'; if long { 70_000 } else { 40 }];
+            let mut bytes: Vec<u8> = (0..3).flat_map(|offset| old_message(offset, magic, &value)).collect();
+            // Since the upgrade batches follow.
+            let (first, name) = (bytes.clone(), Path::new(DIR).join("00000000000000000000.log"));
+            bytes.extend_from_slice(&batch(3, 50).build().into_bytes());
+            disk.replace(&name, &bytes).unwrap();
+            let refused = open(&disk, context.clone()).map(drop).unwrap_err().to_string();
+            assert!(refused.contains(&format!("byte 0: messages of format v{magic}")), "{refused}");
+            assert_eq!(disk.read(&name, u64::MAX).unwrap(), bytes, "{context:?}");
+            // What is damaged is no message, and a crash may have left it.
+            let mut torn = first.clone();
+            torn.truncate(first.len() / 3 - 1);
+            disk.replace(&name, &torn).unwrap();
+            assert_eq!(open(&disk, context).unwrap().recovered().cut_bytes, torn.len() as u64);
+        }
+    }
+}

@@ -10,6 +10,7 @@ use super::{Active, INDEX_WAITING, Log};
 use crate::epochs::Epochs;
 use crate::index::{INDEX_ENTRY, IndexBuilder, MaxTimestamp, TIME_ENTRY, parse_index, parse_time};
 use crate::io::{Disk, DiskFile, Open};
+use crate::legacy;
 use crate::log::flush::EPOCHS_FILE;
 use crate::producers::Producers;
 use crate::reader::Shared;
@@ -124,7 +125,7 @@ impl Log {
     /// Opens the log in `dir`, which exists, and recovers it as far as `context` says that it needs.
     ///
     /// # Errors
-    /// As the disk says.
+    /// As the disk says, and [`StorageError::Corrupt`] for a log that holds messages of a format from before record batches.
     pub fn open(
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
@@ -393,7 +394,10 @@ impl Log {
                 }
                 Step::End => break Rest::Nothing,
                 Step::Torn(_) if is_zero(&*file, &path, position, size)? => break Rest::Zeros,
-                Step::Torn(reason) => break Rest::Torn(reason),
+                Step::Torn(reason) => {
+                    refuse_legacy(&*file, &path, position, size)?;
+                    break Rest::Torn(reason);
+                }
             }
         };
         Ok(Scanned { index, written, size: walk.position(), end, rest })
@@ -574,6 +578,14 @@ fn is_zero(file: &dyn DiskFile, path: &Path, position: u64, size: u64) -> Result
     let into = header.get_mut(..len).unwrap_or_default();
     file.read_at(position, into).map_err(StorageError::io("read", path))?;
     Ok(header.iter().all(|byte| *byte == 0))
+}
+
+/// An error where what is no batch is a message of a format from before there were any: it is nobody's torn end.
+fn refuse_legacy(file: &dyn DiskFile, path: &Path, position: u64, size: u64) -> Result<(), StorageError> {
+    let Some(magic) = legacy::format_at(file, path, position, size)? else { return Ok(()) };
+    let reason =
+        format!("messages of format v{magic}, which Kafka before 0.11 wrote, are not read; the log is left as it is");
+    Err(StorageError::Corrupt { path: path.to_path_buf(), position, reason })
 }
 
 /// What a control batch at a position says.
