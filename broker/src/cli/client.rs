@@ -69,7 +69,25 @@ impl Client {
         self.send("PUT", path, "application/wasm", body)
     }
 
+    /// PUT of bytes about which nothing but themselves can be wrong: then that comes back, and is no fault of the command's.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn put_checked(&self, path: &str, body: Vec<u8>) -> Result<Result<(), String>, Fault> {
+        let (status, bytes) = self.exchange("PUT", path, "application/wasm", body)?;
+        match serde_json::from_slice::<ErrorAnswer>(&bytes) {
+            Ok(answer) if status == StatusCode::UNPROCESSABLE_ENTITY => Ok(Err(answer.error)),
+            _ if status.is_success() => Ok(Ok(())),
+            _ => Err(refused(status, &bytes)),
+        }
+    }
+
     fn send(&self, method: &str, path: &str, kind: &str, body: Vec<u8>) -> Result<Vec<u8>, Fault> {
+        let (status, bytes) = self.exchange(method, path, kind, body)?;
+        if status.is_success() { Ok(bytes) } else { Err(refused(status, &bytes)) }
+    }
+
+    fn exchange(&self, method: &str, path: &str, kind: &str, body: Vec<u8>) -> Result<(StatusCode, Vec<u8>), Fault> {
         let uri = format!("http://{}{path}", self.broker);
         let mut request = Request::builder().method(method).uri(uri).header("content-type", kind);
         if let Some(token) = &self.token {
@@ -91,7 +109,7 @@ impl Client {
             .limit(MAX_ANSWER)
             .read_to_vec()
             .map_err(|error| self.unreachable(&error))?;
-        if status.is_success() { Ok(bytes) } else { Err(refused(status, &bytes)) }
+        Ok((status, bytes))
     }
 
     fn unreachable(&self, error: &ureq::Error) -> Fault {

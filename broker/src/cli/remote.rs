@@ -4,9 +4,9 @@ use super::arguments::{ApplyOptions, Connection, PlanOptions, PushOptions};
 use super::client::Client;
 use super::fault::Fault;
 use super::output::{Output, Paint};
-use crate::config::Bundle;
 use crate::config::bundle::read_component;
 use crate::config::units::show_bytes;
+use crate::config::{Bundle, Problems};
 use crate::http::{PlanAnswer, PluginInfo, StatusAnswer, TopicInfo};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -155,10 +155,11 @@ fn ask(path: &str, dir: &Path, connection: &Connection) -> Result<PlanAnswer, Fa
     }
     let client = Client::new(connection)?;
     let working = progress("compiling plugins on the broker".to_owned());
-    let sent = bundle
-        .components
-        .into_iter()
-        .try_for_each(|(hash, bytes)| client.put(&format!("/v1/components/{hash}"), bytes).map(drop));
+    let sent = bundle.components.iter().try_for_each(|one| {
+        let answer = client.put_checked(&format!("/v1/components/{}", one.hash), one.bytes.clone())?;
+        // What is wrong with a component is wrong in the file that names it.
+        answer.map_err(|reason| Problems::from(one.refused(&reason)).into())
+    });
     let answer = sent.and_then(|()| client.post(path, &bundle.request));
     working.finish_and_clear();
     answer

@@ -87,6 +87,16 @@ async fn a_directory_is_planned_applied_and_then_as_it_should_be() {
     let file = dir.path().join("bills.toml");
     let (said, done) = millrace(&port, &["plan", file.to_str().unwrap()]).await;
     assert!(!done && said.contains("mask.wasm is not a WebAssembly component"), "{said}");
+    // What only the broker finds out has the same place.
+    write(dir.path(), "mask.wasm", "\0asm of no component");
+    for command in ["plan", "apply"] {
+        let (said, done) = millrace(&port, &[command, file.to_str().unwrap()]).await;
+        assert!(!done && said.contains("bills.toml:4: plugin[0].path: mask.wasm: "), "{said}");
+    }
+    std::fs::remove_file(dir.path().join("mask.wasm")).unwrap();
+    std::fs::create_dir(dir.path().join("mask.wasm")).unwrap();
+    let (said, done) = millrace(&port, &["plan", file.to_str().unwrap()]).await;
+    assert!(!done && said.contains("mask.wasm is not a file"), "{said}");
     write(dir.path(), "bills.toml", "[topic]\nname = \"bills\"\npartitions = 1\n");
     let (said, done) = millrace(&port, &["plan", file.to_str().unwrap()]).await;
     assert!(done && said.starts_with("bills\n  + topic  partitions 1") && !said.contains("orders"), "{said}");

@@ -1,7 +1,7 @@
 //! What `plan` and `apply` send: topic files and the components that they name by path, read from a directory or a file.
 
 use super::plan::Upload;
-use super::problem::{Problem, Problems};
+use super::problem::{Place, Problem, Problems};
 use super::topic::{Component, SourceFile, TopicFile, parse_all, read_files};
 use millrace_metadata::ContentHash;
 use serde::{Deserialize, Serialize};
@@ -26,8 +26,28 @@ pub struct ApplyRequest {
 pub struct Bundle {
     /// What is asked for.
     pub request: ApplyRequest,
-    /// The components' bytes, each once.
-    pub components: Vec<(ContentHash, Vec<u8>)>,
+    /// The components, each once.
+    pub components: Vec<ComponentFile>,
+}
+
+/// A component that a topic file names by its path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ComponentFile {
+    /// The hash of its bytes.
+    pub hash: ContentHash,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// Where it is named first.
+    pub place: Place,
+    /// How it is named there.
+    pub path: String,
+}
+
+impl ComponentFile {
+    /// It is refused, for this reason.
+    pub fn refused(&self, reason: &str) -> Problem {
+        self.place.problem(format!("{}: {reason}", self.path))
+    }
 }
 
 impl Bundle {
@@ -53,21 +73,21 @@ impl Bundle {
         for plugin in &topic.plugins {
             let Component::File(path) = &plugin.component.value else { continue };
             match read_component(&dir.join(path)) {
-                Ok(bytes) => self.add(&topic.name.place.file, path, bytes),
+                Ok(bytes) => self.add(&plugin.component.place, path, bytes),
                 Err(reason) => problems.push(plugin.component.place.problem(reason)),
             }
         }
         problems
     }
 
-    fn add(&mut self, file: &str, path: &str, bytes: Vec<u8>) {
+    fn add(&mut self, place: &Place, path: &str, bytes: Vec<u8>) {
         let hash = ContentHash::of(&bytes);
-        let upload = Upload { file: file.to_owned(), path: path.to_owned(), hash, size: bytes.len() as u64 };
+        let upload = Upload { file: place.file.clone(), path: path.to_owned(), hash, size: bytes.len() as u64 };
         if !self.request.components.contains(&upload) {
             self.request.components.push(upload);
         }
-        if !self.components.iter().any(|(known, _)| *known == hash) {
-            self.components.push((hash, bytes));
+        if !self.components.iter().any(|known| known.hash == hash) {
+            self.components.push(ComponentFile { hash, bytes, place: place.clone(), path: path.to_owned() });
         }
     }
 }
@@ -78,7 +98,12 @@ impl Bundle {
 /// What is wrong, without the place.
 pub fn read_component(path: &Path) -> Result<Vec<u8>, String> {
     let shown = path.display();
-    let size = std::fs::metadata(path).map_err(|error| format!("{shown}: {error}"))?.len();
+    let stat = std::fs::metadata(path).map_err(|error| format!("{shown}: {error}"))?;
+    // To read a pipe or a device may never end.
+    if !stat.is_file() {
+        return Err(format!("{shown} is not a file"));
+    }
+    let size = stat.len();
     if size > MAX_COMPONENT as u64 {
         return Err(format!("{shown} has {size} bytes; a component may have {MAX_COMPONENT}"));
     }

@@ -252,6 +252,8 @@ impl Raw {
         let whole = self.whole;
         let http_required = self.http.is_some();
         let listen_place = place(&self.listen, &whole, "listen");
+        let told_place =
+            if self.advertised.is_some() { place(&self.advertised, &whole, "advertised") } else { listen_place };
         let http_place = place(&self.http, &whole, "http");
         let mut address = |given: Option<Located<String>>, default: &str| {
             let (text, place) = match &given {
@@ -269,7 +271,7 @@ impl Raw {
         if listen.is_some() && advertised.as_ref().is_some_and(HostPort::is_unspecified) {
             let reason = "clients cannot connect to this address; say what they connect to with \
                           advertised = \"HOST:PORT\" (--advertised)";
-            problems.push(listen_place.problem(reason));
+            problems.push(told_place.problem(reason));
         }
         if http.as_ref().is_some_and(|http| !http.is_loopback()) && self.http_token_file.is_none() {
             let reason = "others than this machine could reach it; name a file that holds a secret with \

@@ -233,16 +233,12 @@ impl Applier {
     }
 
     async fn store_components(&self, bundle: &Bundle) -> Result<(), Problems> {
-        for (hash, bytes) in &bundle.components {
-            if self.store.has(*hash) {
+        for one in &bundle.components {
+            if self.store.has(one.hash) {
                 continue;
             }
-            if let Err(reason) = self.store.store(*hash, Bytes::from(bytes.clone())).await {
-                let named = bundle.request.components.iter().find(|upload| upload.hash == *hash);
-                let place = named.map_or_else(|| Place::file("components"), |upload| Place::file(&upload.file));
-                let path = named.map_or("", |upload| upload.path.as_str());
-                return Err(place.problem(format!("{path}: {reason}")).into());
-            }
+            let stored = self.store.store(one.hash, Bytes::from(one.bytes.clone())).await;
+            stored.map_err(|reason| one.refused(&reason))?;
         }
         Ok(())
     }

@@ -37,7 +37,7 @@ struct Store(Mutex<BTreeSet<ContentHash>>);
 impl PluginStore for Store {
     fn store(&self, hash: ContentHash, component: Bytes) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async move {
-            if !component.starts_with(b"\0asm") {
+            if !component.starts_with(b"\0asm") || component.ends_with(b"no component") {
                 return Err("not a component".to_owned());
             }
             self.0.lock().unwrap().insert(hash);
