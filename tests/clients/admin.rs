@@ -174,6 +174,17 @@ fn the_config_tool_alters_topics_brokers_and_groups() {
 }
 
 #[test]
+fn the_acl_tool_hears_that_there_is_no_authorizer() {
+    let rule = ["--allow-principal", "User:me", "--operation", "Read", "--topic", "admin-acls", "--force"];
+    for how in [&["--list"][..], &[&["--add"], &rule[..]].concat(), &[&["--remove"], &rule[..]].concat()] {
+        let Some(mut command) = tool("org.apache.kafka.tools.AclCommand") else { return };
+        let output = command.args(how).output().expect("the tool runs");
+        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        assert!(said.contains("SecurityDisabledException: No Authorizer is configured."), "{how:?}: {said}");
+    }
+}
+
+#[test]
 fn a_changed_config_is_in_force_for_the_next_batch() {
     let Some(_) = said(TOPICS, &["--create", "--topic", "admin-live", "--partitions", "1"]) else { return };
     let record = Record::new(None, Some(&[b'x'; 5_000]), 1_700_000_000_000);

@@ -77,6 +77,55 @@ served! {
     DescribeTopicPartitionsRequest = DescribeTopicPartitions,
 }
 
+/// Kafka ends the connection over a rule or a filter of a kind that it does not know: of resources there are eight, of
+/// patterns five, of operations sixteen, of permissions four, and the first of each is "unknown".
+fn known_acls(mut kinds: impl Iterator<Item = [i8; 4]>) -> Result<(), DecodeError> {
+    let known = |[resource, pattern, operation, permission]: [i8; 4]| {
+        (1..=7).contains(&resource)
+            && (1..=4).contains(&pattern)
+            && (1..=15).contains(&operation)
+            && (1..=3).contains(&permission)
+    };
+    if kinds.all(known) { Ok(()) } else { Err(DecodeError::Decoder("access rules of an unknown kind".to_owned())) }
+}
+
+impl Served for DescribeAclsRequest {
+    const API: ApiKey = ApiKey::DescribeAcls;
+
+    fn read(mut body: Bytes, version: i16) -> Result<Self, DecodeError> {
+        let request = Self::decode(&mut body, version).map_err(|e| DecodeError::Decoder(e.to_string()))?;
+        let Self { resource_type_filter, pattern_type_filter, operation, permission_type, .. } = request;
+        known_acls(std::iter::once([resource_type_filter, pattern_type_filter, operation, permission_type]))?;
+        Ok(request)
+    }
+}
+
+impl Served for CreateAclsRequest {
+    const API: ApiKey = ApiKey::CreateAcls;
+
+    fn read(mut body: Bytes, version: i16) -> Result<Self, DecodeError> {
+        let request = Self::decode(&mut body, version).map_err(|e| DecodeError::Decoder(e.to_string()))?;
+        known_acls(
+            request
+                .creations
+                .iter()
+                .map(|a| [a.resource_type, a.resource_pattern_type, a.operation, a.permission_type]),
+        )?;
+        Ok(request)
+    }
+}
+
+impl Served for DeleteAclsRequest {
+    const API: ApiKey = ApiKey::DeleteAcls;
+
+    fn read(mut body: Bytes, version: i16) -> Result<Self, DecodeError> {
+        let request = Self::decode(&mut body, version).map_err(|e| DecodeError::Decoder(e.to_string()))?;
+        let kinds = request.filters.iter();
+        known_acls(kinds.map(|a| [a.resource_type_filter, a.pattern_type_filter, a.operation, a.permission_type]))?;
+        Ok(request)
+    }
+}
+
 impl Served for MetadataRequest {
     const API: ApiKey = ApiKey::Metadata;
 

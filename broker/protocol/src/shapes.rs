@@ -46,6 +46,9 @@ pub const fn shape_of(key: ApiKey) -> Option<Shape> {
         ApiKey::DescribeTransactions => DESCRIBE_TRANSACTIONS,
         ApiKey::ListTransactions => LIST_TRANSACTIONS,
         ApiKey::OffsetForLeaderEpoch => OFFSET_FOR_LEADER_EPOCH,
+        ApiKey::DescribeAcls => ACL_FILTER,
+        ApiKey::CreateAcls => CREATE_ACLS,
+        ApiKey::DeleteAcls => DELETE_ACLS,
         ApiKey::DescribeConfigs => DESCRIBE_CONFIGS,
         ApiKey::AlterConfigs => ALTER_CONFIGS,
         ApiKey::DescribeLogDirs => DESCRIBE_LOG_DIRS,
@@ -223,6 +226,12 @@ const OFFSET_FOR_LEADER_EPOCH: Fields =
 const DESCRIBE_CONFIGS: Fields = fields(&[all(Structs(&fields(&[I8, TEXT, TEXTS]))), BOOL, from(3, Fixed(1))]);
 
 const DESCRIBE_LOG_DIRS: Fields = fields(&[all(Structs(&fields(&[TEXT, I32S])))]);
+
+const ACL_FILTER: Fields = fields(&[I8, TEXT, I8, TEXT, TEXT, I8, I8]);
+
+const CREATE_ACLS: Fields = fields(&[all(Structs(&fields(&[I8, TEXT, I8, TEXT, TEXT, I8, I8])))]);
+
+const DELETE_ACLS: Fields = fields(&[all(Structs(&ACL_FILTER))]);
 
 const LIST_CONFIG_RESOURCES: Fields = fields(&[from(1, List(&Fixed(1)))]);
 

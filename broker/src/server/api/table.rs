@@ -2,12 +2,12 @@
 
 use super::{
     Call, Context, add_offsets_to_txn, add_partitions_to_txn, alter_configs, answer, api_versions,
-    consumer_group_describe, consumer_group_heartbeat, create_partitions, create_topics, delete_groups, delete_records,
-    delete_topics, describe_cluster, describe_configs, describe_groups, describe_log_dirs, describe_producers,
-    describe_topic_partitions, describe_transactions, end_txn, fetch, find_coordinator, heartbeat,
-    incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources, list_groups,
-    list_offsets, list_transactions, metadata, offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch,
-    produce, sync_group, txn_offset_commit, write_txn_markers,
+    consumer_group_describe, consumer_group_heartbeat, create_acls, create_partitions, create_topics, delete_acls,
+    delete_groups, delete_records, delete_topics, describe_acls, describe_cluster, describe_configs, describe_groups,
+    describe_log_dirs, describe_producers, describe_topic_partitions, describe_transactions, end_txn, fetch,
+    find_coordinator, heartbeat, incremental_alter_configs, init_producer_id, join_group, leave_group,
+    list_config_resources, list_groups, list_offsets, list_transactions, metadata, offset_commit, offset_delete,
+    offset_fetch, offset_for_leader_epoch, produce, sync_group, txn_offset_commit, write_txn_markers,
 };
 use crate::server::service::Answer;
 use millrace_protocol::ApiKey;
@@ -143,6 +143,9 @@ pub const TABLE: &[Api] = &[
     api(ApiKey::WriteTxnMarkers, Authenticated, Needs(Operation::Alter, Resource::Cluster), Quota::Request, typed!(write_txn_markers)),
     api(ApiKey::TxnOffsetCommit, Authenticated, Needs(Operation::Write, Resource::TransactionalId), Quota::Request, typed!(txn_offset_commit)),
     api(ApiKey::OffsetForLeaderEpoch, Authenticated, Needs(Operation::Describe, Resource::Topic), Quota::Request, typed!(offset_for_leader_epoch)),
+    api(ApiKey::DescribeAcls, Authenticated, Needs(Operation::Describe, Resource::Cluster), Quota::Request, typed!(describe_acls)),
+    api(ApiKey::CreateAcls, Authenticated, Needs(Operation::Alter, Resource::Cluster), Quota::ControllerMutation, typed!(create_acls)),
+    api(ApiKey::DeleteAcls, Authenticated, Needs(Operation::Alter, Resource::Cluster), Quota::ControllerMutation, typed!(delete_acls)),
     api(ApiKey::DescribeConfigs, Authenticated, Needs(Operation::DescribeConfigs, Resource::Config), Quota::Request, typed!(describe_configs)),
     api(ApiKey::AlterConfigs, Authenticated, Needs(Operation::AlterConfigs, Resource::Config), Quota::Request, typed!(alter_configs)),
     api(ApiKey::DescribeLogDirs, Authenticated, Needs(Operation::Describe, Resource::Cluster), Quota::Request, describe_log_dirs::handle),
