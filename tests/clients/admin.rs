@@ -180,7 +180,7 @@ fn the_acl_tool_hears_that_there_is_no_authorizer() {
         let Some(mut command) = tool("org.apache.kafka.tools.AclCommand") else { return };
         let output = command.args(how).output().expect("the tool runs");
         let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-        assert!(said.contains("SecurityDisabledException: No Authorizer is configured."), "{how:?}: {said}");
+        assert!(said.contains("SecurityDisabledException: No Authorizer is configured"), "{how:?}: {said}");
     }
 }
 

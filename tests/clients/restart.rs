@@ -58,6 +58,13 @@ fn a_killed_broker_comes_back_with_everything() {
 }
 
 #[test]
+fn a_broker_whose_terminal_is_closed_ends_in_order() {
+    let mut broker = Broker::start();
+    broker.hang_up();
+    assert!(broker.data_dir().join(".kafka_cleanshutdown").exists());
+}
+
+#[test]
 fn a_broker_whose_log_lies_on_a_full_disk_goes_on() {
     if skipped_on_kafka("where Kafka logs to is log4j's affair") {
         return;

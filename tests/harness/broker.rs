@@ -10,6 +10,8 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::leash::Leashed;
 use crate::{kafka, paths, ports, wire};
 
@@ -185,11 +187,20 @@ impl Broker {
 
     /// SIGTERM, and waits until the process has ended. Panics if it does not end, or not with success.
     pub fn stop(&mut self) {
+        self.end_by(Signal::TERM);
+    }
+
+    /// The same with SIGHUP: its terminal was closed.
+    pub fn hang_up(&mut self) {
+        self.end_by(Signal::HUP);
+    }
+
+    fn end_by(&mut self, signal: Signal) {
         let Some(mut process) = self.process.take() else { return };
-        process.terminate();
+        process.signal(signal);
         let deadline = Instant::now() + PATIENCE;
         while process.is_running() {
-            assert!(Instant::now() < deadline, "the broker does not end after SIGTERM");
+            assert!(Instant::now() < deadline, "the broker does not end after {signal:?}");
             std::thread::sleep(Duration::from_millis(20));
         }
         let status = process.child().wait().expect("it has ended");

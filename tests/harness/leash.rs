@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 
 use std::os::unix::process::CommandExt as _;
 
+use rustix::process::Signal;
+
 /// A child process with its watchdog. Dropping it kills both.
 #[derive(Debug)]
 pub struct Leashed {
@@ -43,9 +45,14 @@ impl Leashed {
 
     /// Sends SIGTERM.
     pub fn terminate(&mut self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends a signal.
+    pub fn signal(&mut self, signal: Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         // An error means that the child has ended already, which the caller is about to see.
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let _ = rustix::process::kill_process(pid, signal);
     }
 
     /// Sends SIGKILL and waits until the process is gone.

@@ -122,16 +122,18 @@ fn in_runtime(work: impl Future<Output = Result<(), Fault>>) -> Result<(), Fault
     runtime.block_on(work)
 }
 
-/// The signals that end a broker.
+/// The signals that end a broker in order. The hangup, where a terminal is closed, is one, but not under `nohup`.
 struct Stop {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Option<Signal>,
 }
 
 impl Stop {
     fn new() -> Result<Self, Fault> {
         let listen = |kind| signal(kind).map_err(|error| Fault::new(format!("signals cannot be listened to: {error}")));
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+        let hangup = (!ignores_hangup()).then(|| listen(SignalKind::hangup())).transpose()?;
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())?, hangup })
     }
 
     /// The outcome of some work, or nothing where the signal comes first.
@@ -144,12 +146,27 @@ impl Stop {
     }
 
     async fn asked(&mut self) {
+        let hung_up = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            _ = hung_up => {}
         }
     }
+}
+
+/// Whether whoever started this process wants it to live on where the terminal is closed: a handler would undo that.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // The lowest bit is signal 1, the hangup.
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
 
 impl From<StartError> for Fault {

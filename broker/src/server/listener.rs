@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// Accepts and serves connections until `stop` turns true, then drops those that are open.
 pub async fn serve<L: Listener, V: Service>(
@@ -19,6 +20,7 @@ pub async fn serve<L: Listener, V: Service>(
 ) {
     let shared = Shared::new(options);
     let mut tasks = JoinSet::new();
+    let mut said: Option<Instant> = None;
     for id in 0.. {
         let accepted = loop {
             let has_room = shared.has_room();
@@ -34,7 +36,11 @@ pub async fn serve<L: Listener, V: Service>(
             // An address of the fourth version is the same one behind a socket of the sixth.
             Ok((stream, peer)) => (stream, SocketAddr::new(peer.ip().to_canonical(), peer.port())),
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                // It fails again and again until descriptors are given back.
+                if said.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    said = Some(Instant::now());
+                }
                 // Out of descriptors: nothing is won by trying again at once.
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;

@@ -6,16 +6,18 @@ use std::time::Duration;
 use kafka_protocol::messages::alter_configs_request::{
     AlterConfigsResource as Replaced, AlterableConfig as ReplacedConfig,
 };
+use kafka_protocol::messages::create_acls_request::AclCreation;
 use kafka_protocol::messages::create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic};
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::delete_acls_request::DeleteAclsFilter;
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::{
-    AlterConfigsRequest, BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest,
-    DeleteTopicsRequest, DescribeConfigsRequest, DescribeLogDirsRequest, IncrementalAlterConfigsRequest,
-    ListConfigResourcesRequest, ProduceRequest,
+    AlterConfigsRequest, BrokerId, CreateAclsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteAclsRequest,
+    DeleteRecordsRequest, DeleteTopicsRequest, DescribeAclsRequest, DescribeConfigsRequest, DescribeLogDirsRequest,
+    IncrementalAlterConfigsRequest, ListConfigResourcesRequest, ProduceRequest,
 };
 
 use super::batch::Raw;
@@ -58,6 +60,7 @@ pub fn all(pair: &mut Pair) {
     in_sync(pair);
     records(pair);
     log_dirs(pair);
+    access_rules(pair);
     resources(pair);
     timeouts(pair);
 }
@@ -306,6 +309,56 @@ fn records(pair: &mut Pair) {
             DeleteRecordsRequest::default().with_topics(vec![asked]).with_timeout_ms(5_000)
         });
     }
+}
+
+/// Neither has an authorizer; what is asked is read all the same.
+fn access_rules(pair: &mut Pair) {
+    // Resource, pattern, operation and permission: what there is at both ends of each, and beyond.
+    for kinds in [
+        [2, 3, 3, 3],
+        [1, 1, 1, 1],
+        [7, 4, 15, 2],
+        [0, 3, 3, 3],
+        [8, 3, 3, 3],
+        [-1, 3, 3, 3],
+        [2, 0, 3, 3],
+        [2, 5, 3, 3],
+        [2, 3, 0, 3],
+        [2, 3, 16, 3],
+        [2, 3, 3, 0],
+        [2, 3, 3, 4],
+    ] {
+        let [resource, pattern, operation, permission] = kinds;
+        pair.ask::<DescribeAclsRequest>(&format!("DescribeAcls, {kinds:?}"), |_| {
+            DescribeAclsRequest::default()
+                .with_resource_type_filter(resource)
+                .with_pattern_type_filter(pattern)
+                .with_operation(operation)
+                .with_permission_type(permission)
+        });
+        let rule = AclCreation::default()
+            .with_resource_type(resource)
+            .with_resource_name(text("grown"))
+            .with_resource_pattern_type(pattern)
+            .with_principal(text("User:me"))
+            .with_host(text("*"))
+            .with_operation(operation)
+            .with_permission_type(permission);
+        pair.ask::<CreateAclsRequest>(&format!("CreateAcls, {kinds:?}"), |_| {
+            CreateAclsRequest::default().with_creations(vec![rule.clone(), rule.clone().with_operation(4)])
+        });
+        let filter = DeleteAclsFilter::default()
+            .with_resource_type_filter(resource)
+            .with_resource_name_filter(Some(text("grown")))
+            .with_pattern_type_filter(pattern)
+            .with_operation(operation)
+            .with_permission_type(permission);
+        pair.ask::<DeleteAclsRequest>(&format!("DeleteAcls, {kinds:?}"), |_| {
+            DeleteAclsRequest::default().with_filters(vec![filter.clone(), filter.clone().with_operation(4)])
+        });
+    }
+    pair.ask::<CreateAclsRequest>("CreateAcls, none", |_| CreateAclsRequest::default());
+    pair.ask::<DeleteAclsRequest>("DeleteAcls, none", |_| DeleteAclsRequest::default());
 }
 
 fn log_dirs(pair: &mut Pair) {

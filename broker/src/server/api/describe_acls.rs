@@ -8,9 +8,11 @@ use millrace_protocol::ErrorCode;
 use millrace_protocol::messages::{DescribeAclsRequest, DescribeAclsResponse};
 
 pub(super) const NO_AUTHORIZER: &str = "No Authorizer is configured.";
+/// Kafka says it in other words here.
+const NO_AUTHORIZER_ON_BROKER: &str = "No Authorizer is configured on the broker";
 
 pub(super) async fn handle(_: Asked, _: DescribeAclsRequest) -> DescribeAclsResponse {
     DescribeAclsResponse::default()
         .with_error_code(ErrorCode::SecurityDisabled.code())
-        .with_error_message(Some(text(NO_AUTHORIZER)))
+        .with_error_message(Some(text(NO_AUTHORIZER_ON_BROKER)))
 }
