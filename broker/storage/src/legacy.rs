@@ -36,10 +36,10 @@ pub(crate) fn format_at(file: &dyn DiskFile, path: &Path, position: u64, end: u6
     Ok((found == u32::from_be_bytes([c0, c1, c2, c3])).then_some(magic.cast_signed()))
 }
 
-/// CRC-32 (not CRC-32C) of a part of a file, bit by bit: it runs once, where a log is refused.
+/// CRC-32 (not CRC-32C) of a part of a file.
 fn crc32(file: &dyn DiskFile, path: &Path, mut from: u64, len: u64) -> Result<u32, StorageError> {
     let end = from + len;
-    let mut crc = u32::MAX;
+    let mut crc = crc32fast::Hasher::new();
     let mut buffer = vec![0; usize::try_from(len).unwrap_or(READ).min(READ)];
     while from < end {
         let wanted = usize::try_from(end - from).unwrap_or(READ).min(READ);
@@ -48,12 +48,8 @@ fn crc32(file: &dyn DiskFile, path: &Path, mut from: u64, len: u64) -> Result<u3
         if read == 0 {
             break;
         }
-        crc = into.iter().take(read).fold(crc, |crc, byte| step(crc ^ u32::from(*byte)));
+        crc.update(into.get(..read).unwrap_or_default());
         from += read as u64;
     }
-    Ok(!crc)
-}
-
-fn step(crc: u32) -> u32 {
-    (0..8).fold(crc, |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+    Ok(crc.finalize())
 }

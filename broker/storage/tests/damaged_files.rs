@@ -200,9 +200,7 @@ fn old_message(offset: i64, magic: u8, value: &[u8]) -> Vec<u8> {
     body.extend((-1_i32).to_be_bytes());
     body.extend(i32::try_from(value.len()).unwrap().to_be_bytes());
     body.extend(value);
-    let crc = !body.iter().fold(u32::MAX, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 })
-    });
+    let crc = crc32fast::hash(&body);
     let size = i32::try_from(body.len() + 4).unwrap();
     [&offset.to_be_bytes()[..], &size.to_be_bytes(), &crc.to_be_bytes(), &body].concat()
 }
