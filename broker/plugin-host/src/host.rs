@@ -32,10 +32,7 @@ pub(crate) enum Interrupt {
 
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Runtime")
-            .field("budget", &self.budget)
-            .field("interrupt", &self.interrupt)
-            .finish_non_exhaustive()
+        f.debug_struct("Host").field("budget", &self.budget).field("interrupt", &self.interrupt).finish_non_exhaustive()
     }
 }
 

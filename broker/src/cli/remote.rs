@@ -155,8 +155,9 @@ fn ask(path: &str, dir: &Path, connection: &Connection) -> Result<PlanAnswer, Fa
     }
     let client = Client::new(connection)?;
     let working = progress("compiling plugins on the broker".to_owned());
-    let sent = bundle.components.iter().try_for_each(|one| {
-        let answer = client.put_checked(&format!("/v1/components/{}", one.hash), one.bytes.clone())?;
+    let sent = bundle.components.into_iter().try_for_each(|mut one| {
+        let bytes = std::mem::take(&mut one.bytes);
+        let answer = client.put_checked(&format!("/v1/components/{}", one.hash), bytes)?;
         // What is wrong with a component is wrong in the file that names it.
         answer.map_err(|reason| Problems::from(one.refused(&reason)).into())
     });

@@ -2,6 +2,7 @@
 //!
 //! Both numbers grow from entry to entry. The file is text: the version (0), the number of entries, then an entry a line.
 
+use crate::checkpoint_text;
 use millrace_model::{LeaderEpoch, Offset};
 use std::fmt::Write;
 
@@ -87,18 +88,9 @@ impl Epochs {
 
     /// The epochs in a file's text; `None` if it is not such a text.
     pub(crate) fn from_text(text: &str) -> Option<Self> {
-        // A text that ends within a number is a text too.
-        if !text.ends_with('\n') {
-            return None;
-        }
-        let mut lines = text.lines();
-        if lines.next()?.trim() != "0" {
-            return None;
-        }
-        let count: usize = lines.next()?.trim().parse().ok()?;
         let mut entries: Vec<EpochStart> = Vec::new();
-        for line in lines.filter(|line| !line.trim().is_empty()) {
-            let (epoch, start) = line.trim().split_once(' ')?;
+        for line in checkpoint_text::lines(text)? {
+            let (epoch, start) = line.split_once(' ')?;
             let entry =
                 EpochStart { epoch: LeaderEpoch::new(epoch.parse().ok()?), start: Offset::new(start.parse().ok()?) };
             if entries.last().is_some_and(|last| entry.epoch <= last.epoch || entry.start < last.start) {
@@ -106,7 +98,7 @@ impl Epochs {
             }
             entries.push(entry);
         }
-        (entries.len() == count).then_some(Self(entries))
+        Some(Self(entries))
     }
 }
 

@@ -17,6 +17,7 @@
 //!
 //! Absent here: requests, sockets, the high watermark (a reader is told how far it may read), plugins, threads.
 
+mod checkpoint_text;
 pub mod clean;
 mod config;
 pub mod data_dir;

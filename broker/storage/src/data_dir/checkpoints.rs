@@ -1,6 +1,7 @@
 //! Offsets of all partitions in a file each, as Kafka writes them.
 
 use crate::StorageError;
+use crate::checkpoint_text;
 use crate::io::Disk;
 use crate::segment::lock;
 use millrace_model::{Offset, PartitionId};
@@ -88,21 +89,15 @@ fn parse_checkpoint(text: &str) -> Option<Offsets> {
     if text.is_empty() {
         return Some(Offsets::new());
     }
-    if !text.ends_with('\n') {
-        return None;
-    }
-    let mut lines = text.lines();
-    if lines.next()?.trim() != "0" {
-        return None;
-    }
-    let count: usize = lines.next()?.trim().parse().ok()?;
+    let lines = checkpoint_text::lines(text)?;
     let mut offsets = Offsets::new();
-    for line in lines.filter(|line| !line.trim().is_empty()) {
+    for line in &lines {
         let mut fields = line.split_ascii_whitespace();
         let key = (fields.next()?.to_owned(), PartitionId::new(fields.next()?.parse().ok()?));
         offsets.insert(key, Offset::new(fields.next()?.parse().ok().filter(|offset| *offset >= 0)?));
     }
-    (offsets.len() == count).then_some(offsets)
+    // No partition stands there twice.
+    (offsets.len() == lines.len()).then_some(offsets)
 }
 
 /// A file's text; `None` where there is none.
